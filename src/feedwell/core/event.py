@@ -1,0 +1,70 @@
+"""Event: a fact, appended once and never changed.
+
+Outside, an event is a JSON object or a row; inside the log it carries integer keys, one column per declared entity
+(`user`, `item`, `creator`, `category` ...; -1 where it names none), and an integer `value_scaled`, so that sums are
+exact. Catalog changes are events too: type `$item` for entity `item`, with the row as `payload`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Origin = Literal["live", "history", "simulated"]
+ORIGINS: tuple[Origin, ...] = ("live", "history", "simulated")
+SCHEMA_VERSION = 1
+NO_KEY = -1
+MAX_ID_BYTES = 512
+MAX_PAYLOAD_BYTES = 64 * 1024
+CATALOG_PREFIX = "$"
+
+
+def catalog_type(entity: str) -> str:
+    """The event type that carries a new version of an entity's catalog row."""
+    return CATALOG_PREFIX + entity
+
+
+def catalog_entity(event_type: str) -> str | None:
+    """The entity whose catalog row an event type carries; None for other events."""
+    return event_type[1:] if event_type.startswith(CATALOG_PREFIX) else None
+
+
+@dataclass(frozen=True, slots=True)
+class RawEvent:
+    """One event as it comes from outside, already shaped, not yet keyed.
+
+    `ids` maps entity to outside id (`{"user": "u1", "item": "i9"}`); `ts` is µs UTC; `available_at` only in history.
+    """
+
+    type: str
+    ts: int
+    ids: Mapping[str, str]
+    event_id: str | None = None
+    available_at: int | None = None
+    value: float | None = None
+    unit: str | None = None
+    session: str | None = None
+    device: str | None = None
+    request_id: str | None = None
+    slot: int | None = None
+    surface: str | None = None
+    payload: Mapping[str, Any] = field(default_factory=dict)
+
+
+def hash_event_id(event_id: str) -> bytes:
+    """128 bits that stand for a client's event id in the de-duplication sets."""
+    return hashlib.blake2b(event_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def scale_value(value: float | None, scale: int) -> int | None:
+    """`value` as an integer count of 1/scale, halves up: the one place where a float becomes a fact.
+
+    >>> scale_value(1.255, 100), scale_value(None, 100)
+    (125, None)
+    """
+    if value is None or not math.isfinite(value):
+        return None
+    return math.floor(value * scale + 0.5)

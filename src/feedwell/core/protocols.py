@@ -1,0 +1,168 @@
+"""What each kind of part must offer. Conformance tests are generated from the registry.
+
+A part is a class with a nested `Config` (each key marked `fit` or `serve`), made as `Part(config, setting)`. One that
+learns has `fit`, `save(folder)`, `load(folder)`; used before either, it raises NotTrained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from pydantic import Field as _Field
+
+from feedwell.core.candidates import Candidates, Float, Retrieved
+from feedwell.core.needs import Need
+from feedwell.core.request import Keys, Request
+
+
+class PartConfig(BaseModel):
+    """Base of every part's `Config`: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def fit(default: Any = ..., **rules: Any) -> Any:
+    """A config key that training bakes in: changing it needs a new artifact."""
+    return _Field(default, json_schema_extra={"when": "fit"}, **rules)
+
+
+def serve(default: Any = ..., **rules: Any) -> Any:
+    """A config key that serving reads: changing it publishes over the same artifacts."""
+    return _Field(default, json_schema_extra={"when": "serve"}, **rules)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a part knows about the project around it, as names and numbers; never a store."""
+
+    name: str
+    seed: int = 0
+    event_types: tuple[str, ...] = ()
+    undone_by: Mapping[str, str] = field(default_factory=dict)
+    objectives: Mapping[str, Any] = field(default_factory=dict)
+    """objective name → core.project.ObjectiveConfig"""
+    item_columns: tuple[str, ...] = ()
+    group: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interactions:
+    """Events to fit on, in log order, as columns over E: keys, `at_E` (available_at, µs), `type_E` (index into
+    `types`).
+
+    `undone_E` marks events whose relation a later event in the same data took back. `until` is exclusive.
+    `item_columns` maps a catalog column to (keys sorted, values) at `until`, numbers only.
+    """
+
+    user_E: Keys
+    item_E: Keys
+    at_E: Keys
+    type_E: NDArray[np.int16]
+    types: tuple[str, ...]
+    value_E: Float | None = None
+    undone_E: NDArray[np.bool_] | None = None
+    until: int = 0
+    item_columns: Mapping[str, tuple[Keys, Float]] = field(default_factory=dict)
+
+    def of(self, events: Sequence[str]) -> Interactions:
+        """Only the events of those types that name a user and an item; no types given means all."""
+        wanted = [i for i, name in enumerate(self.types) if not events or name in events]
+        keep = np.isin(self.type_E, wanted) & (self.user_E >= 0) & (self.item_E >= 0)
+        return Interactions(
+            user_E=self.user_E[keep],
+            item_E=self.item_E[keep],
+            at_E=self.at_E[keep],
+            type_E=self.type_E[keep],
+            types=self.types,
+            value_E=None if self.value_E is None else self.value_E[keep],
+            undone_E=None if self.undone_E is None else self.undone_E[keep],
+            until=self.until,
+            item_columns=self.item_columns,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingRows:
+    """Training rows of a ranker: `features_NF` float32 (NaN = missing), `labels` objective → y_N (NaN: window not
+    closed or not defined), `group_N` the request each row belongs to, `weight_N`, `valid_N` rows kept back for early
+    stopping.
+    """
+
+    features_NF: NDArray[np.float32]
+    feature_names: tuple[str, ...]
+    labels: Mapping[str, Float]
+    group_N: Keys
+    weight_N: Float
+    valid_N: NDArray[np.bool_]
+
+
+class Part(Protocol):
+    def __init__(self, config: Any, setting: Setting) -> None: ...
+    @property
+    def needs(self) -> tuple[Need, ...]: ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Request → Retrieved. `remote = True` on the class lets the runner call it concurrently, with a time-out."""
+
+    config: Any
+
+    @property
+    def needs(self) -> tuple[Need, ...]: ...
+    def __call__(self, request: Request) -> Retrieved: ...
+
+
+@runtime_checkable
+class Filter(Protocol):
+    """(Request, Candidates) → keep_N; its name is the reason."""
+
+    @property
+    def needs(self) -> tuple[Need, ...]: ...
+    def __call__(self, request: Request, candidates: Candidates) -> NDArray[np.bool_]: ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """(Request, Candidates) → new columns: an objective's name → p_N, or "value" → value_N."""
+
+    @property
+    def needs(self) -> tuple[Need, ...]: ...
+    def __call__(self, request: Request, candidates: Candidates) -> Mapping[str, Float]: ...
+
+
+class SlateStep(Protocol):
+    """One slate under construction."""
+
+    relaxed: Sequence[str]
+
+    def utilities(self) -> Float:
+        """u_N given what was chosen: -inf infeasible (or already chosen), NaN not scored."""
+        ...
+
+    def choose(self, row: int) -> None: ...
+
+
+@runtime_checkable
+class SlatePolicy(Protocol):
+    @property
+    def needs(self) -> tuple[Need, ...]: ...
+    def begin(self, request: Request, candidates: Candidates) -> SlateStep: ...
+
+
+class Learner(Protocol):
+    """A source that learns from interactions; a ranker's `fit` takes RankingRows instead."""
+
+    def fit(self, data: Any) -> None: ...
+    def save(self, folder: Path) -> None: ...
+    def load(self, folder: Path) -> None: ...
+
+
+When = Literal["fit", "serve"]
