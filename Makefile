@@ -32,8 +32,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+# DATA travels in the environment, so that no character in it can be read as shell.
+export DATA
 demo: $(INSTALLED)
-	$(BIN)/feedwell demo $(if $(DATA),--data "$(DATA)")
+	@$(BIN)/feedwell demo $${DATA:+--data "$$DATA"}
 
 # Ordered from seconds to minutes; pytest comes last so that its summary is the closing line.
 test: lint-code
@@ -52,8 +54,8 @@ test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
 bench: $(INSTALLED)
-	@for file in benchmarks/bench_*.py; do \
-	  [ -e "$$file" ] || { echo "no benchmarks yet"; exit 0; }; \
+	@for file in benchmarks/[!_]*.py; do \
+	  [ -e "$$file" ] || continue; \
 	  echo "== $$file"; $(BIN)/python "$$file" || exit 1; \
 	done
 
