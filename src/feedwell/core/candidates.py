@@ -6,7 +6,7 @@ N candidates, S sources, F features, T objectives
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,7 @@ class Candidates:
     group_N: Keys
     status_N: NDArray[np.int16]
     reasons: tuple[str, ...] = ("",)
+    columns: Mapping[str, Float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys_N)
@@ -55,6 +56,10 @@ class Candidates:
         if name not in self.feature_names:
             raise KeyError(f"feature '{name}' was not read for these candidates; declare it in `needs`")
         return self.features_NF[:, self.feature_names.index(name)]
+
+    def column(self, name: str) -> Float:
+        """A catalog column ("item.expires_at") as float64, exact; a feature of that name where no such column was read."""
+        return self.columns[name] if name in self.columns else self.feature(name).astype(np.float64)
 
     @property
     def alive_N(self) -> NDArray[np.bool_]:
@@ -82,6 +87,7 @@ class Candidates:
             value_N=_locked(self.value_N[rows]),
             group_N=_locked(self.group_N[rows]),
             status_N=_locked(self.status_N[rows]),
+            columns={name: _locked(c[rows]) for name, c in self.columns.items()},
         )
 
     def counts(self) -> dict[str, int]:

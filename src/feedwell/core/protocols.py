@@ -50,6 +50,7 @@ class Setting:
     item_columns: tuple[str, ...] = ()
     group: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    """The item entity's declared columns by role: `created_at`, `expires_at`, `available` → catalog column (or absent)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +123,11 @@ class Source(Protocol):
 
 @runtime_checkable
 class Filter(Protocol):
-    """(Request, Candidates) → keep_N; its name is the reason."""
+    """(Request, Candidates) → keep_N; its name is the reason.
+
+    A filter on the requester's own relations also offers `skips(request) -> Keys`, sorted: what it would drop whatever is
+    retrieved. The runner passes it on as `Request.skip`, so that sources spend their k on other objects.
+    """
 
     @property
     def needs(self) -> tuple[Need, ...]: ...
@@ -154,11 +159,16 @@ class SlateStep(Protocol):
 class SlatePolicy(Protocol):
     @property
     def needs(self) -> tuple[Need, ...]: ...
-    def begin(self, request: Request, candidates: Candidates) -> SlateStep: ...
+    def begin(self, request: Request, candidates: Candidates, shown: Candidates | None = None) -> SlateStep:
+        """A slate under construction; `shown` has the rows of `request.prefix`, in its order, for caps and diversity."""
+        ...
 
 
 class Learner(Protocol):
-    """A source that learns from interactions; a ranker's `fit` takes RankingRows instead."""
+    """A source that learns from interactions; a ranker's `fit` takes RankingRows instead.
+
+    A class whose config decides whether it learns (`popular`) says so by an attribute `learns`; see `learns(part)`.
+    """
 
     def fit(self, data: Any) -> None: ...
     def save(self, folder: Path) -> None: ...
@@ -166,3 +176,8 @@ class Learner(Protocol):
 
 
 When = Literal["fit", "serve"]
+
+
+def learns(part: Any) -> bool:
+    """Whether the part must be fitted or loaded before it is called."""
+    return bool(getattr(part, "learns", hasattr(part, "fit")))
