@@ -32,7 +32,8 @@ class Candidates:
     retrieve.
 
     `features_NF` has `feature_names`; `predictions` maps an objective to p_N; `value_N` is NaN until scored;
-    `group_N` is the key that caps count by (-1: none); `status_N` indexes `reasons`, 0 = still in.
+    `group_N` is the key that caps count by (-1: none); `status_N` indexes `reasons`, 0 = still in. `columns` holds the
+    catalog columns that parts asked for ("item.expires_at") as float64: times in µs are exact there, in float32 not.
     """
 
     keys_N: Keys

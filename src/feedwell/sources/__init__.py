@@ -1,0 +1,1 @@
+"""Retrievers, one file each: a request in, distinct keys out, best first."""

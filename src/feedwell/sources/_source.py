@@ -1,0 +1,51 @@
+"""What the built-in sources share: the key `k`, which events count by default, and the best rows of a fixed order."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from feedwell.core.candidates import Float, Retrieved
+from feedwell.core.errors import NotTrained
+from feedwell.core.event import CATALOG_PREFIX
+from feedwell.core.keys import contains
+from feedwell.core.protocols import PartConfig, Setting, serve
+from feedwell.core.request import NO_KEYS, Keys, Request
+
+NOTHING = Retrieved(keys_N=NO_KEYS, scores_N=np.empty(0))
+
+
+class SourceConfig(PartConfig):
+    """Every source returns at most `k` keys, fewer where the runner narrows the request."""
+
+    k: int = serve(100, ge=1, le=100_000)
+
+
+def wanted(request: Request, k: int) -> int:
+    """How many keys to return at the request's width; at least 1."""
+    return max(1, math.ceil(k * request.width))
+
+
+def positive_events(events: tuple[str, ...], setting: Setting) -> tuple[str, ...]:
+    """The declared events; where none are, all that neither undo another nor belong to a `down` objective."""
+    if events:
+        return events
+    unwanted = set(setting.undone_by.values())
+    unwanted |= {e for o in setting.objectives.values() if o.direction == "down" for e in o.events}
+    return tuple(e for e in setting.event_types if e not in unwanted and not e.startswith(CATALOG_PREFIX))
+
+
+def best_of(keys_N: Keys, scores_N: Float, avoid: Keys, k: int) -> Retrieved:
+    """The first `k` of a best-first column that are not in `avoid` (sorted)."""
+    # Whatever is avoided, k are found among the first k + len(avoid): a long leaderboard is not scanned.
+    reach = k + len(avoid)
+    keys_N, scores_N = keys_N[:reach], scores_N[:reach]
+    if len(avoid):
+        keep_N = ~contains(avoid, keys_N)
+        keys_N, scores_N = keys_N[keep_N], scores_N[keep_N]
+    return Retrieved(keys_N=keys_N[:k], scores_N=scores_N[:k])
+
+
+def not_trained(setting: Setting) -> NotTrained:
+    return NotTrained(f"'{setting.name}' was called before `fit` or `load`: run `feedwell train` first")

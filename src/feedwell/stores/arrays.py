@@ -1,0 +1,34 @@
+"""Named numpy arrays in one safetensors file: data, never code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from feedwell.core.errors import CorruptArtifact
+
+Array = NDArray[np.generic]
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Writes the arrays; equal arrays give equal bytes."""
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, str(path))
+
+
+def load_arrays(path: Path, names: Sequence[str]) -> dict[str, Array]:
+    """All arrays of the file, read-only; CorruptArtifact if it cannot be read or lacks one of `names`."""
+    try:
+        arrays = load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise CorruptArtifact(f"reading {path}: {error}; expected a safetensors file, train again") from error
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise CorruptArtifact(f"reading {path}: no array '{missing[0]}'; it has {sorted(arrays)}, train again")
+    for array in arrays.values():
+        array.setflags(write=False)
+    return dict(arrays)
