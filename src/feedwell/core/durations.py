@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, ValidationInfo
 
 from feedwell.core.clock import DAY, HOUR, MINUTE, SECOND
 
@@ -39,4 +39,11 @@ def format_duration(us: int) -> str:
     return f"{us}us" if us else "0s"
 
 
-Duration = Annotated[int, BeforeValidator(parse_duration), PlainSerializer(format_duration, when_used="json")]
+def _from_file_or_code(text: object, info: ValidationInfo) -> int:
+    """In a project file (context "file") a bare number has no unit and is refused; 0 needs none."""
+    if text and isinstance(text, int) and (info.context or {}).get("file"):
+        raise ValueError(f'{text} has no unit: write one of us ms s m h d w, as in "36h"')
+    return parse_duration(text)
+
+
+Duration = Annotated[int, BeforeValidator(_from_file_or_code), PlainSerializer(format_duration, when_used="json")]

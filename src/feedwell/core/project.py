@@ -259,13 +259,25 @@ class Project(Section):
     def entities(self) -> tuple[str, ...]:
         """All entities that events carry a key of: user and item first, then the declared ones by name."""
         objects = {e.object for e in self.event.values()}
-        return ("user", "item", *sorted((set(self.entity) | objects) - {"user", "item"}))
+        return ("user", "item", *sorted((set(self.entity) | objects | set(self.derived_entities)) - {"user", "item"}))
 
     @cached_property
     def derived_entities(self) -> Mapping[str, tuple[str, str]]:
-        """derived entity → (entity, catalog column): `{"category": ("item", "category")}`."""
-        found = {name: e.source.split(".", 1) for name, e in self.entity.items() if e.source}
-        return {name: (pair[0], pair[1]) for name, pair in found.items()}
+        """derived entity → (entity, catalog column): `{"category": ("item", "category")}`; a `group` is one too."""
+        pairs = {name: (e.source or "").partition(".") for name, e in self.entity.items()}
+        found = {name: (owner, column) for name, (owner, _, column) in pairs.items() if column}
+        for name, e in self.entity.items():
+            if e.group and (name, e.group) not in found.values():
+                found[e.group] = (name, e.group)
+        return found
+
+    @cached_property
+    def event_types(self) -> tuple[str, ...]:
+        """Every event type that the file declares or implies, sorted; references to others are problems."""
+        implied = {self.data.type, *self.data.exposure, *self.undone_by.values()} - {None}
+        if not self.event:  # a file without [event.*] declares its types by using them as exposure and as outcomes
+            implied |= {name for objective in self.objective.values() for name in objective.events}
+        return tuple(sorted({*self.event, *map(str, implied)}))
 
     @cached_property
     def undone_by(self) -> Mapping[str, str]:

@@ -1,0 +1,161 @@
+"""What a project's sections must be to each other: names referred to exist, parts take the keys they are given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from feedwell.core import columns, registry
+from feedwell.core.event import CATALOG_PREFIX
+from feedwell.core.project import EntitySection, PartSection, Project
+from feedwell.core.validation import FILE, Finding, Path, findings_in, nearest, one_of
+
+_BACKENDS = {
+    "engine": (("local",), ("spark", "ray")),
+    "state": (("lmdb",), ("redis",)),
+    "releases": (("files",), ("mlflow", "s3", "gs")),
+}
+"""section → (kinds that exist, kinds that are planned)"""
+_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_-]*$")
+_RESERVED = frozenset(v for k, v in vars(columns).items() if k.isupper()) - {"user", "item"}
+
+
+def findings_of(project: Project, data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Everything wrong between sections; `data` is the file as read, which also names what did not validate."""
+    events = {*project.event_types, *_keys(data, "event")}
+    for check in (_names, _entities, _objectives, _features, _parts, _references, _backends):
+        yield from check(project, data, events)
+
+
+def _names(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:
+    for section in ("entity", "objective", "feature", "source", "filter"):
+        for name in _keys(data, section):
+            if not _NAME.match(name):
+                yield Finding((section, name), "cannot be a name", "letters, digits, _ and -, no digit first")
+            elif section == "entity" and name in _RESERVED:
+                yield Finding((section, name), f"'{name}' is a column of every event", "another name")
+    for name in _keys(data, "event"):
+        if not name or name.startswith(CATALOG_PREFIX):
+            yield Finding(("event", name), f"'{name}' cannot be an event type", "a name that does not begin with $")
+
+
+def _entities(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:
+    known = {"user", "item", *_keys(data, "entity"), *project.derived_entities}
+    for name, section in project.event.items():
+        if section.object not in known:
+            yield _unknown(("event", name, "object"), "entity", section.object, known)
+    for name, entity in project.entity.items():
+        if entity.source is not None:
+            owner, _, column = entity.source.partition(".")
+            if owner not in known or owner in project.derived_entities or not column:
+                yield _unknown(("entity", name, "from"), "catalog", owner, known, expected='as in "item.category"')
+            else:
+                yield from _column(project, ("entity", name, "from"), owner, column)
+        yield from _entity_columns(project, name, entity)
+
+
+def _entity_columns(project: Project, name: str, entity: EntitySection) -> Iterator[Finding]:
+    named = [(key, getattr(entity, key)) for key in ("group", "created_at", "expires_at", "available")]
+    for key, column in [*named, *(("text", column) for column in entity.text), *(("rename", c) for c in entity.rename)]:
+        if column is not None:
+            yield from _column(project, ("entity", name, key), name, column)
+
+
+def _column(project: Project, path: Path, entity: str, column: str) -> Iterator[Finding]:
+    """Nothing is declared when a catalog has no `columns`: then any column of its file will do."""
+    known = project.entity[entity].columns if entity in project.entity else {}
+    if known and column not in known:
+        yield _unknown(path, f"column of entity.{entity}.columns", column, known)
+
+
+def _objectives(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:
+    known = _keys(data, "objective")
+    for name, objective in project.objective.items():
+        yield from _events(("objective", name, "events"), objective.events, events)
+        if objective.given is not None and objective.given not in known:
+            yield _unknown(("objective", name, "given"), "objective", objective.given, known)
+        chain, at = [name], objective.given
+        while at is not None and at in project.objective and at not in chain:
+            chain, at = [*chain, at], project.objective[at].given
+        if at == name:
+            yield Finding(("objective", name, "given"), f"goes round in a circle: {' → '.join([*chain, name])}")
+
+
+def _features(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:
+    aggregates = registry.names("aggregate")
+    known = {"user", "item", *_keys(data, "entity"), *project.derived_entities}
+    for name, feature in project.feature.items():
+        yield from _events(("feature", name, "events"), feature.events, events)
+        for entity in feature.entities:
+            if entity not in known:
+                yield _unknown(("feature", name, "entity"), "entity", entity, known)
+        if feature.aggregate not in aggregates:
+            yield _unknown(("feature", name, "aggregate"), "aggregate", feature.aggregate, aggregates)
+
+
+def _parts(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:
+    sections: list[tuple[str, Path, PartSection, str]] = []
+    for kind, declared in (("source", project.source), ("filter", project.filter)):
+        sections += [(kind, (kind, name), part, part.kind or name) for name, part in declared.items()]
+    if project.ranker is not None:
+        sections.append(("scorer", ("ranker",), project.ranker, project.ranker.kind))
+    sections.append(("scorer", ("value",), project.value, project.value.kind or "value"))
+    sections.append(("slate", ("slate",), project.slate, project.slate.kind))
+    for kind, path, part, name in sections:
+        known = registry.names(kind)
+        if name not in known:
+            yield _unknown((*path, "kind") if part.kind or path == ("ranker",) else path, kind, name, known)
+            continue
+        listed = part.options.get("events", ())
+        yield from _events((*path, "events"), listed if isinstance(listed, list | tuple) else (), events)
+        config: Any = registry.find(kind, name).Config  # type: ignore[attr-defined]
+        try:
+            config.model_validate(part.options, context=FILE)
+        except ValidationError as error:
+            yield from findings_in(error, part.options, config, path, also=type(part).model_fields)
+
+
+def _references(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:
+    yield from _events(("data", "exposure"), project.data.exposure if project.event else (), events)
+    objectives, sources = _keys(data, "objective"), _keys(data, "source")
+    if project.evaluate.relevant is not None and project.evaluate.relevant not in objectives:
+        yield _unknown(("evaluate", "relevant"), "objective", project.evaluate.relevant, objectives)
+    if "fallback" in project.serving.model_fields_set:
+        for name in project.serving.fallback:
+            if name not in sources:
+                yield _unknown(("serving", "fallback"), "source", name, sources)
+    explore = project.slate.explore
+    if explore.first < 1 or explore.pool < 1 or not 0 <= explore.epsilon <= 1 or explore.temperature <= 0:
+        yield Finding(
+            ("slate", "explore"), "does not fit", "first and pool from 1, epsilon in [0, 1], temperature above 0"
+        )
+
+
+def _backends(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:
+    for section, (ready, planned) in _BACKENDS.items():
+        kind = getattr(project, section).kind
+        if kind in planned:
+            yield Finding((section, "kind"), f"'{kind}' is not supported yet", " or ".join(ready))
+        elif kind not in ready:
+            yield _unknown((section, "kind"), section, kind, ready, expected=" or ".join(ready))
+
+
+def _events(path: Path, names: Iterable[Any], known: set[str]) -> Iterator[Finding]:
+    for name in names:
+        if isinstance(name, str) and name not in known:
+            yield _unknown(path, "event type", name, known, expected=f"a declared one, or [event.{name}]")
+
+
+def _unknown(path: Path, noun: str, name: object, known: Iterable[str], expected: str = "") -> Finding:
+    known = list(known)
+    return Finding(
+        path, f"no {noun} is called '{name}'", expected or one_of(known, f"a declared {noun}"), nearest(name, known)
+    )
+
+
+def _keys(data: Mapping[str, Any], section: str) -> list[str]:
+    table = data.get(section, {})
+    return list(table) if isinstance(table, Mapping) else []

@@ -1,0 +1,58 @@
+"""A project's folder → Project: reads `feedwell.toml`, its plug-ins, and checks all that can be checked before data."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from feedwell.core import registry
+from feedwell.core.errors import Problem, ProjectError, UsageError
+from feedwell.core.project import Project
+from feedwell.core.project_file import Check, parse_project
+from feedwell.core.validation import Finding
+from feedwell.pipeline.project_checks import findings_of
+
+FILE_NAME = "feedwell.toml"
+STATE_FOLDER = ".feedwell"
+
+
+def read_text(folder: Path) -> str:
+    """The text of the folder's project file; UsageError where there is none, ProjectError where it is not UTF-8."""
+    path = folder / FILE_NAME
+    if not path.is_file():
+        advice = f"`feedwell init {folder}` writes one, --project names another folder"
+        raise UsageError(f"{folder} has no {FILE_NAME}; {advice}")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        problem = Problem(key="toml", message=f"byte {error.start} is not UTF-8", expected="UTF-8 text")
+        raise ProjectError([problem]) from None
+
+
+def load_project(folder: Path, *, environment: str | None = None, checks: Iterable[Check] = ()) -> Project:
+    """The checked project of a folder, its plug-ins loaded. ProjectError has all problems together."""
+    text = read_text(folder)
+    load_plugins(text, folder)
+    return parse_project(text, environment=environment, checks=(findings_of, _paths_exist(folder), *checks))
+
+
+def load_plugins(text: str, folder: Path) -> None:
+    """Runs the files under `plugins`, relative to the project; a text that is no TOML has none yet."""
+    try:
+        listed = tomllib.loads(text.removeprefix("\ufeff")).get("plugins", [])
+    except tomllib.TOMLDecodeError:
+        return
+    for name in listed if isinstance(listed, list) else []:
+        if isinstance(name, str) and name.endswith(".py"):
+            registry.load_plugin(folder / name)
+
+
+def _paths_exist(folder: Path) -> Check:
+    def check(project: Project, data: Mapping[str, Any]) -> Iterable[Finding]:
+        for name in project.plugins:
+            if not (folder / name).is_file():
+                yield Finding(("plugins",), f"{name} is not there", "a Python file, relative to the project")
+
+    return check
