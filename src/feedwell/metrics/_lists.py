@@ -1,0 +1,69 @@
+"""Lists: what was recommended and what was right, for R requests at once.
+
+R requests, K slots
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feedwell.core.request import Keys
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lists:
+    """`ranked_RK` keys best first, -1 where a list is short; `unit_R` is the user that intervals resample.
+
+    The distinct keys that were right for request r are `relevant_keys[relevant_from[r] : relevant_from[r + 1]]`.
+    """
+
+    unit_R: Keys
+    ranked_RK: Keys
+    relevant_keys: Keys
+    relevant_from: NDArray[np.int64]
+
+    @staticmethod
+    def of(units: Sequence[int], ranked: Sequence[Sequence[int]], relevant: Sequence[Sequence[int]], k: int) -> Lists:
+        """From plain sequences; lists are cut at k, relevant keys are made distinct."""
+        ranked_RK = np.full((len(ranked), k), -1, np.int64)
+        for r, keys in enumerate(ranked):
+            cut = np.asarray(keys[:k], np.int64)
+            ranked_RK[r, : len(cut)] = cut
+        sets = [np.unique(np.asarray(keys, np.int64)) for keys in relevant]
+        ends = np.cumsum([0, *(len(s) for s in sets)]).astype(np.int64)
+        return Lists(
+            unit_R=np.asarray(units, np.int64),
+            ranked_RK=ranked_RK,
+            relevant_keys=np.concatenate(sets) if sets else np.empty(0, np.int64),
+            relevant_from=ends,
+        )
+
+    def __len__(self) -> int:
+        return len(self.unit_R)
+
+    @property
+    def n_relevant_R(self) -> NDArray[np.int64]:
+        return np.diff(self.relevant_from)
+
+    def hits_RK(self, k: int) -> NDArray[np.bool_]:
+        """Whether the key at each of the first k slots was right."""
+        ranked = self.ranked_RK[:, :k]
+        size = int(max(ranked.max(initial=0), self.relevant_keys.max(initial=0))) + 1
+        request = np.repeat(np.arange(len(self), dtype=np.int64), self.n_relevant_R)
+        right = request * size + self.relevant_keys
+        asked = np.arange(len(self), dtype=np.int64)[:, None] * size + ranked
+        return np.isin(asked, right) & (ranked >= 0)
+
+    def take(self, rows: NDArray[np.bool_]) -> Lists:
+        """Those requests only."""
+        keep = np.repeat(rows, self.n_relevant_R)
+        return Lists(
+            unit_R=self.unit_R[rows],
+            ranked_RK=self.ranked_RK[rows],
+            relevant_keys=self.relevant_keys[keep],
+            relevant_from=np.concatenate([[0], np.cumsum(self.n_relevant_R[rows])]).astype(np.int64),
+        )

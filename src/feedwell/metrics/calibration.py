@@ -1,0 +1,146 @@
+"""How good predicted probabilities are: log loss, AUC (exact), grouped AUC, expected calibration error.
+
+Log loss and grouped AUC are means over rows and users, so they merge as Ratios. AUC is exact offline; where parts must
+merge, `Histogram` adds up and gives it within a bin's width.
+
+N rows, G groups, B bins
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from feedwell.core.candidates import Float
+from feedwell.core.protocols import PartConfig, serve
+from feedwell.core.registry import metric
+from feedwell.core.request import Keys
+from feedwell.metrics._ratios import Interval, Ratios, interval_of, poisson_weights
+
+NAMES = ("log_loss", "grouped_auc")
+_EPSILON = 1e-7
+
+
+@metric("calibration")
+class Calibration:
+    """(user, group, y, p) → Ratios named log_loss (mean over rows) and grouped_auc (mean over groups that hold both a
+    positive and a negative, each weighing its number of positives)."""
+
+    class Config(PartConfig):
+        bins: int = serve(20, ge=2)
+
+    names = NAMES
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or self.Config()
+
+    def __call__(
+        self, unit_N: Keys, group_N: Keys, y_N: Float, p_N: Float, *, bootstrap: int = 1000, seed: int = 0
+    ) -> Ratios:
+        known = ~np.isnan(y_N) & ~np.isnan(p_N)
+        unit_N, group_N, y_N, p_N = unit_N[known], group_N[known], y_N[known], p_N[known]
+        first_G, auc_G, positives_G = grouped_auc(group_N, y_N, p_N)
+        n, g = len(y_N), len(auc_G)
+        value_RM, weight_RM = np.full((n + g, 2), np.nan), np.ones((n + g, 2))
+        value_RM[:n, 0] = log_losses(y_N, p_N)
+        value_RM[n:, 1], weight_RM[n:, 1] = auc_G, positives_G
+        unit_R = np.concatenate([unit_N, unit_N[first_G]])
+        return Ratios.of(NAMES, unit_R, value_RM, weight_RM=weight_RM, bootstrap=bootstrap, seed=seed)
+
+    def histogram(self, y_N: Float, p_N: Float) -> Histogram:
+        """The mergeable form, for ECE and a merged AUC."""
+        return Histogram.of(y_N, p_N, self.config.bins)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histogram:
+    """Per bin of equal width over [0, 1]: rows, positives and the sum of p."""
+
+    n_B: Float
+    y_B: Float
+    p_B: Float
+
+    @staticmethod
+    def of(y_N: Float, p_N: Float, bins: int) -> Histogram:
+        known = ~np.isnan(y_N) & ~np.isnan(p_N)
+        y_N, p_N = y_N[known], p_N[known]
+        at = np.clip((p_N * bins).astype(np.int64), 0, bins - 1)
+        return Histogram(
+            n_B=np.bincount(at, minlength=bins).astype(np.float64),
+            y_B=np.bincount(at, weights=y_N, minlength=bins).astype(np.float64),
+            p_B=np.bincount(at, weights=p_N, minlength=bins).astype(np.float64),
+        )
+
+    def merge(self, other: Histogram) -> Histogram:
+        return Histogram(n_B=self.n_B + other.n_B, y_B=self.y_B + other.y_B, p_B=self.p_B + other.p_B)
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: mean over rows of |share positive - mean p| of their bin; NaN without rows."""
+        total = float(self.n_B.sum())
+        return float(np.abs(self.y_B - self.p_B).sum() / total) if total else float("nan")
+
+    @property
+    def auc(self) -> float:
+        """AUC with rows of one bin counted as ties; NaN without both classes."""
+        negatives_B = self.n_B - self.y_B
+        below_B = np.cumsum(negatives_B) - negatives_B
+        pairs = float(self.y_B.sum() * negatives_B.sum())
+        return float((self.y_B * (below_B + negatives_B / 2)).sum() / pairs) if pairs else float("nan")
+
+
+def log_losses(y_N: Float, p_N: Float) -> Float:
+    """-[y ln p + (1 - y) ln(1 - p)] per row, p kept 1e-7 away from 0 and 1."""
+    p_N = np.clip(p_N, _EPSILON, 1 - _EPSILON)
+    losses: Float = -(y_N * np.log(p_N) + (1 - y_N) * np.log1p(-p_N))
+    return losses
+
+
+def auc(y_N: Float, p_N: Float, weight_N: Float | None = None) -> float:
+    """P(p of a positive > p of a negative), ties counting half, exact; NaN without both classes."""
+    order = np.argsort(p_N, kind="stable")
+    return _auc_sorted(y_N[order], p_N[order], None if weight_N is None else weight_N[order])
+
+
+def auc_interval(unit_N: Keys, y_N: Float, p_N: Float, *, bootstrap: int = 200, seed: int = 0) -> Interval:
+    """AUC with its bootstrap interval by user; rows with a NaN are left out."""
+    known = ~np.isnan(y_N) & ~np.isnan(p_N)
+    order = np.argsort(p_N[known], kind="stable")
+    y, p = y_N[known][order], p_N[known][order]
+    units, row = np.unique(unit_N[known][order], return_inverse=True)
+    replicates = np.array(
+        [_auc_sorted(y, p, poisson_weights(units, [b], seed)[0][row]) for b in range(bootstrap)], np.float64
+    )
+    return interval_of(_auc_sorted(y, p, None), replicates, len(units))
+
+
+def grouped_auc(group_N: Keys, y_N: Float, p_N: Float) -> tuple[Keys, Float, Float]:
+    """(a row of each group, its AUC, its positives) for the groups that hold both classes."""
+    order = np.lexsort((p_N, group_N))
+    g, y, p = group_N[order], y_N[order], p_N[order]
+    if not len(g):
+        return np.empty(0, np.int64), np.empty(0), np.empty(0)
+    # Ranks within the group, ties averaged: the rank sum of the positives is Mann-Whitney's U.
+    new_group = np.concatenate([[True], g[1:] != g[:-1]])
+    new_tie = new_group | np.concatenate([[True], p[1:] != p[:-1]])
+    start_of_group = np.flatnonzero(new_group)
+    group_id, tie_id = np.cumsum(new_group) - 1, np.cumsum(new_tie) - 1
+    at = np.arange(len(g)) - start_of_group[group_id]
+    rank = (np.bincount(tie_id, weights=at) / np.bincount(tie_id))[tie_id] + 1
+    positives = np.bincount(group_id, weights=y).astype(np.float64)
+    negatives = np.bincount(group_id) - positives
+    u = np.bincount(group_id, weights=rank * y) - positives * (positives + 1) / 2
+    both = (positives > 0) & (negatives > 0)
+    return order[start_of_group[both]].astype(np.int64), u[both] / (positives * negatives)[both], positives[both]
+
+
+def _auc_sorted(y: Float, p: Float, weight: Float | None) -> float:
+    w = np.ones(len(y)) if weight is None else weight
+    if not len(y):
+        return float("nan")
+    tie = np.cumsum(np.concatenate([[0], p[1:] != p[:-1]])).astype(np.int64)
+    positive, negative = np.bincount(tie, weights=w * y), np.bincount(tie, weights=w * (1 - y))
+    below = np.cumsum(negative) - negative
+    pairs = float(positive.sum() * negative.sum())
+    return float((positive * (below + negative / 2)).sum() / pairs) if pairs else float("nan")
