@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,21 @@ from feedwell.core.candidates import Float
 class Explore:
     """Slots `first`..`last` (counted from 1, both included) draw from the `pool` best feasible candidates."""
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
     first: int = 1
     last: int = 0
     pool: int = 50
     temperature: float = 0.2
     epsilon: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.first < 1 or self.pool < 1:
+            raise ValueError(
+                f"explore: first = {self.first}, pool = {self.pool}: expected 1 or more; slots count from 1"
+            )
+        if not (0 < self.temperature < float("inf") and 0 <= self.epsilon <= 1):
+            given = f"temperature = {self.temperature}, epsilon = {self.epsilon}"
+            raise ValueError(f"explore: {given}: expected a temperature above 0 and an epsilon from 0 to 1")
 
     def covers(self, slot: int) -> bool:
         return self.first <= slot <= self.last
@@ -51,7 +61,8 @@ class SlateRecord:
     """One row per answer, written before the answer leaves; lists run over the slots.
 
     `epoch`, `state_offset` (the projector's) and `tail_offset` (the request's own user's) say exactly which events the
-    features saw; `features` are float32 as scored; `counts` is the exact accounting of where every candidate went.
+    features saw; `features` are float32 as scored; `counts` is the exact accounting of where every candidate went;
+    `widths` says which sources answered, each at which share of its k; `draws` holds what each slot was drawn from.
     """
 
     request_id: str
@@ -79,6 +90,8 @@ class SlateRecord:
     assignments: dict[str, str] = field(default_factory=dict)
     degraded: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    widths: dict[str, float] = field(default_factory=dict)
+    draws: list[dict[str, Any]] = field(default_factory=list)
     explore: dict[str, float] = field(default_factory=dict)
     exclude: list[int] = field(default_factory=list)
     prefix: list[int] = field(default_factory=list)

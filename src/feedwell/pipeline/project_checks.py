@@ -127,11 +127,6 @@ def _references(project: Project, data: Mapping[str, Any], events: set[str]) -> 
         for name in project.serving.fallback:
             if name not in sources:
                 yield _unknown(("serving", "fallback"), "source", name, sources)
-    explore = project.slate.explore
-    if explore.first < 1 or explore.pool < 1 or not 0 <= explore.epsilon <= 1 or explore.temperature <= 0:
-        yield Finding(
-            ("slate", "explore"), "does not fit", "first and pool from 1, epsilon in [0, 1], temperature above 0"
-        )
 
 
 def _backends(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:
