@@ -1,0 +1,266 @@
+"""The file backend: everything is written aside, synced and renamed, so that a kill leaves the old or the new."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from feedwell.core.artifact import Manifest, Release, digest_json
+from feedwell.core.clock import Clock, SystemClock
+from feedwell.core.errors import CorruptArtifact, Unavailable, UsageError
+from feedwell.stores.releases._disk import (
+    aside,
+    is_abandoned,
+    locked,
+    move_into_place,
+    now_of_disk,
+    replace_file,
+    sha256_of,
+    sync_tree,
+)
+
+MANIFEST = "manifest.json"
+MOVES_KEPT = 200
+GRACE_S = 3600.0
+"""Artifacts younger than this are never pruned: a training run may not have written its release yet."""
+
+
+class ReleaseStore:
+    """Artifacts, releases and channels under one folder (`<project>/.feedwell`). Safe to use from several processes."""
+
+    def __init__(self, folder: Path, clock: Clock | None = None) -> None:
+        self.folder = Path(folder)
+        self._clock = clock or SystemClock()
+
+    # -- artifacts ---------------------------------------------------------------------------------------------------
+
+    def write_artifact(
+        self,
+        kind: str,
+        name: str,
+        fill: Callable[[Path], None],
+        *,
+        config: Mapping[str, Any] | None = None,
+        window: tuple[int, int] = (0, 0),
+        metrics: Mapping[str, float] | None = None,
+        cost: Mapping[str, float] | None = None,
+    ) -> str:
+        """The reference "kind/name/digest" of what `fill` wrote into an empty folder. Equal content is stored once."""
+        parent = self._inside("artifacts", kind, name)
+        with aside(parent) as work:
+            fill(work)
+            files = {p.relative_to(work).as_posix(): sha256_of(p) for p in sorted(work.rglob("*")) if p.is_file()}
+            manifest = Manifest(
+                kind=kind,
+                name=name,
+                files=files,
+                config=dict(config or {}),
+                window=window,
+                metrics=dict(metrics or {}),
+                cost=dict(cost or {}),
+            )
+            (work / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+            sync_tree(work)
+            reference = f"{kind}/{name}/{manifest.digest}"
+            with locked(self.folder / "releases.lock"):
+                target = parent / manifest.digest
+                if target.exists() and not self._is_sound(reference):
+                    shutil.rmtree(target)
+                if not target.exists():
+                    move_into_place(work, target)
+        return reference
+
+    def manifest(self, reference: str) -> Manifest:
+        """What an artifact says of itself; Unavailable when it is not there, CorruptArtifact when it can't be read."""
+        path = self._inside("artifacts", *reference.split("/")) / MANIFEST
+        if not path.is_file():
+            raise Unavailable(f"reading artifact {reference}: {path} is not there; train again or roll back")
+        try:
+            return Manifest.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise CorruptArtifact(f"reading artifact {reference}: {path} is no manifest: {error}") from error
+
+    def open_artifact(self, reference: str) -> Path:
+        """The artifact's folder, after every file's sha256 was found to be what the manifest says.
+
+        CorruptArtifact names the file that is missing, changed or not in the manifest.
+        """
+        manifest = self.manifest(reference)
+        folder = self._inside("artifacts", *reference.split("/"))
+        if manifest.digest != folder.name:
+            raise CorruptArtifact(f"opening artifact {reference}: {folder / MANIFEST} was changed after it was written")
+        found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
+        for name in sorted(found ^ set(manifest.files)):
+            state = "is missing" if name in manifest.files else "is not in its manifest"
+            raise CorruptArtifact(f"opening artifact {reference}: {folder / name} {state}")
+        for name, expected in manifest.files.items():
+            if (actual := sha256_of(folder / name)) != expected:
+                raise CorruptArtifact(
+                    f"opening artifact {reference}: {folder / name} has sha256 {actual[:12]}…, expected "
+                    f"{expected[:12]}…; it was changed after training: train again or roll back"
+                )
+        return folder
+
+    # -- releases ----------------------------------------------------------------------------------------------------
+
+    def new_release_id(self, artifacts: Mapping[str, str], project_text: str) -> str:
+        """A name that sorts by time and tells content apart: `20261121-003131-1f0c9a2b`."""
+        at = self._clock.now()
+        stamp = datetime.fromtimestamp(at / 1e6, UTC).strftime("%Y%m%d-%H%M%S")
+        return f"{stamp}-{digest_json([dict(artifacts), project_text, at])[:8]}"
+
+    def write_release(self, release: Release) -> None:
+        """Stores the release; Unavailable when one of its artifacts is not there, UsageError when its id is taken."""
+        with locked(self.folder / "releases.lock"):
+            for reference in release.artifacts.values():
+                self.manifest(reference)
+            target = self._inside("releases", release.release_id)
+            if target.exists():
+                raise UsageError(f"a release {release.release_id} is stored already; a release never changes")
+            with aside(target.parent) as work:
+                (work / "release.json").write_text(release.model_dump_json(indent=1))
+                sync_tree(work)
+                move_into_place(work, target)
+
+    def read(self, release_id: str) -> Release:
+        """A release by its id; Unavailable names the ones there are."""
+        path = self._inside("releases", release_id) / "release.json"
+        if not path.is_file():
+            known = ", ".join(self.release_ids()[:5]) or "none yet: run `feedwell train`"
+            raise Unavailable(f"no release is called '{release_id}'; newest first there are: {known}")
+        try:
+            return Release.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise CorruptArtifact(f"reading release {release_id}: {path} is no release: {error}") from error
+
+    def release_ids(self) -> list[str]:
+        """All ids, newest first."""
+        folder = self.folder / "releases"
+        found = [p.name for p in folder.iterdir() if not p.name.startswith(".")] if folder.is_dir() else []
+        return sorted(found, reverse=True)
+
+    def releases(self) -> list[Release]:
+        """All releases, newest first."""
+        return [self.read(release_id) for release_id in self.release_ids()]
+
+    def verify(self, release_id: str) -> Release:
+        """The release, after each of its artifacts was opened and found whole."""
+        release = self.read(release_id)
+        for reference in release.artifacts.values():
+            self.open_artifact(reference)
+        return release
+
+    # -- channels ----------------------------------------------------------------------------------------------------
+
+    def channel(self, name: str) -> str | None:
+        """The release that a channel points to; None while it points nowhere."""
+        stack = self.history(name)
+        return stack[-1] if stack else None
+
+    def history(self, name: str) -> tuple[str, ...]:
+        """The way back: releases that `rollback` would return to, oldest first; the last one is current."""
+        return tuple(self._pointer(name)["stack"])
+
+    def moves(self, name: str) -> tuple[Mapping[str, Any], ...]:
+        """Every move of a channel that is still remembered: at (µs), from, to, why."""
+        return tuple(self._pointer(name)["moves"])
+
+    def set_channel(self, name: str, release_id: str, *, why: str = "publish") -> None:
+        """Points the channel to a release that was verified just before; nothing changes when that fails."""
+        with locked(self.folder / "releases.lock"):
+            self.verify(release_id)
+            pointer = self._pointer(name)
+            if pointer["stack"][-1:] != [release_id]:
+                self._move(name, [*pointer["stack"], release_id], pointer["moves"], why)
+
+    def rollback(self, name: str) -> str:
+        """Points the channel to the release before the current one and returns its id; Unavailable without one."""
+        with locked(self.folder / "releases.lock"):
+            pointer = self._pointer(name)
+            if len(pointer["stack"]) < 2:
+                raise Unavailable(f"channel '{name}' has no earlier release to roll back to")
+            self.verify(pointer["stack"][-2])
+            self._move(name, pointer["stack"][:-1], pointer["moves"], "rollback")
+            return str(pointer["stack"][-2])
+
+    def channels(self) -> list[str]:
+        folder = self.folder / "channels"
+        return sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
+
+    # -- keeping the disk small --------------------------------------------------------------------------------------
+
+    def retained(self, keep: int) -> list[Release]:
+        """The releases that a channel or the last `keep` of its way back need, and the `keep` newest; newest first."""
+        needed = set(self.release_ids()[:keep])
+        for name in self.channels():
+            needed |= set(self.history(name)[-keep:])
+        return [self.read(release_id) for release_id in sorted(needed, reverse=True)]
+
+    def prune(self, keep: int) -> list[str]:
+        """Removes what no retained release needs and returns what was removed. Fresh artifacts stay for an hour."""
+        removed: list[str] = []
+        with locked(self.folder / "releases.lock"):
+            retained = self.retained(keep)
+            kept = {r.release_id for r in retained}
+            for name in self.channels():
+                pointer = self._pointer(name)
+                stack = [i for i in pointer["stack"] if i in kept]
+                if stack != pointer["stack"]:
+                    self._write_pointer(name, stack, pointer["moves"])
+            for release_id in set(self.release_ids()) - kept:
+                shutil.rmtree(self._inside("releases", release_id))
+                removed.append(f"releases/{release_id}")
+            needed = {reference for r in retained for reference in r.artifacts.values()}
+            for folder in self._unneeded_artifacts(needed):
+                shutil.rmtree(folder)
+                removed.append(folder.relative_to(self.folder).as_posix())
+        return sorted(removed)
+
+    # -- details -----------------------------------------------------------------------------------------------------
+
+    def _unneeded_artifacts(self, needed: set[str]) -> Iterator[Path]:
+        now = now_of_disk(self.folder / "releases.lock")
+        for folder in sorted((self.folder / "artifacts").glob("*/*/*")):
+            reference = folder.relative_to(self.folder / "artifacts").as_posix()
+            if folder.name.startswith("."):
+                if is_abandoned(folder):
+                    yield folder
+            elif reference not in needed and now - folder.stat().st_mtime > GRACE_S:
+                yield folder
+
+    def _is_sound(self, reference: str) -> bool:
+        try:
+            self.open_artifact(reference)
+        except (CorruptArtifact, Unavailable):
+            return False
+        return True
+
+    def _pointer(self, name: str) -> dict[str, Any]:
+        path = self._inside("channels", name)
+        if not path.is_file():
+            return {"stack": [], "moves": []}
+        try:
+            pointer = json.loads(path.read_bytes())
+            return {"stack": [str(i) for i in pointer["stack"]], "moves": list(pointer["moves"])}
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptArtifact(f"reading channel '{name}': {path} is no pointer: {error}") from error
+
+    def _move(self, name: str, stack: list[str], moves: list[Any], why: str) -> None:
+        before = self.channel(name)
+        moved = {"at": self._clock.now(), "from": before, "to": stack[-1], "why": why}
+        self._write_pointer(name, stack, [*moves, moved][-MOVES_KEPT:])
+
+    def _write_pointer(self, name: str, stack: list[str], moves: list[Any]) -> None:
+        replace_file(self._inside("channels", name), json.dumps({"stack": stack, "moves": moves}, indent=1).encode())
+
+    def _inside(self, *parts: str) -> Path:
+        for part in parts:
+            if not part or part.startswith(".") or "/" in part or "\\" in part or "\0" in part:
+                raise UsageError(f"'{part}' can't name an artifact, a release or a channel: use letters, digits, . _ -")
+        return self.folder.joinpath(*parts)
