@@ -17,23 +17,7 @@ from feedwell import __version__
 from feedwell.core.errors import FeedwellError
 
 _FOLDER = Path(__file__).parent
-_ORDER = [
-    "init",
-    "demo",
-    "check",
-    "ingest",
-    "features",
-    "train",
-    "evaluate",
-    "publish",
-    "rollback",
-    "serve",
-    "recommend",
-    "explain",
-    "forget",
-    "doctor",
-    "bench",
-]
+_ORDER = "init demo check ingest features train evaluate publish rollback serve recommend explain forget doctor bench"
 
 
 class LazyGroup(TyperGroup):
@@ -41,7 +25,7 @@ class LazyGroup(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         found = {path.stem for path in _FOLDER.glob("*.py") if not path.stem.startswith("_")}
-        return [name for name in _ORDER if name in found] + sorted(found - set(_ORDER))
+        return [name for name in _ORDER.split() if name in found] + sorted(found - set(_ORDER.split()))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in self.list_commands(ctx):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from feedwell.core.errors import Problem, ProjectError, UsageError
 from feedwell.core.project import Project
 from feedwell.core.project_file import Check, parse_project
 from feedwell.core.validation import Finding
+from feedwell.pipeline.compile import compile_features
 from feedwell.pipeline.project_checks import findings_of
 
 FILE_NAME = "feedwell.toml"
@@ -35,7 +36,7 @@ def load_project(folder: Path, *, environment: str | None = None, checks: Iterab
     """The checked project of a folder, its plug-ins loaded. ProjectError has all problems together."""
     text = read_text(folder)
     load_plugins(text, folder)
-    return parse_project(text, environment=environment, checks=(findings_of, _paths_exist(folder), *checks))
+    return parse_project(text, environment=environment, checks=(_paths_exist(folder), _declared_well, *checks))
 
 
 def load_plugins(text: str, folder: Path) -> None:
@@ -47,6 +48,22 @@ def load_plugins(text: str, folder: Path) -> None:
     for name in listed if isinstance(listed, list) else []:
         if isinstance(name, str) and name.endswith(".py"):
             registry.load_plugin(folder / name)
+
+
+def _declared_well(project: Project, data: Mapping[str, Any]) -> Iterator[Finding]:
+    """What sections say of each other; when that holds, whether the parts can be made and the features compile."""
+    found = list(findings_of(project, data))
+    yield from found
+    if not found:
+        try:
+            compile_features(project)
+        except ProjectError as error:
+            for problem in error.problems:
+                path = tuple(problem.key.split("."))
+                yield Finding(path, problem.message, problem.expected, problem.nearest)
+        except UsageError as error:
+            key, _, message = str(error).partition(": ")
+            yield Finding(tuple(key.split(".")) if message else (), message or str(error))
 
 
 def _paths_exist(folder: Path) -> Check:

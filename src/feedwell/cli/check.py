@@ -1,0 +1,42 @@
+"""Check the project file: every problem at once, and what the project as declared will cost."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from feedwell.cli._shared import HERE, JsonOption, ProjectOption, show
+from feedwell.pipeline.compile import compile_features, part_names
+from feedwell.pipeline.exploration import exploration_cost
+from feedwell.pipeline.project_folder import load_project
+
+
+def command(
+    project: ProjectOption = HERE,
+    environment: Annotated[str | None, typer.Option(help="Check under this [environment.*].")] = None,
+    json: JsonOption = False,
+) -> None:
+    declared = load_project(project, environment=environment)
+    features = compile_features(declared)
+    cost = exploration_cost(declared)
+    result = {
+        "project": declared.project.name,
+        "digest": declared.digest,
+        "entities": declared.entities,
+        "event_types": declared.event_types,
+        "objectives": list(declared.objective),
+        "parts": part_names(declared),
+        "feature_columns": [column.name for column in features.columns],
+        "features_version": features.version,
+        "exploration": cost,
+    }
+    lines = [
+        f"{declared.project.name}: no problems (project {declared.digest}, features {features.version})",
+        f"entities: {', '.join(declared.entities)}; events: {', '.join(declared.event_types) or 'any'};"
+        f" objectives: {', '.join(declared.objective) or 'none'}",
+        f"parts: {', '.join(part_names(declared))}",
+        f"feature columns: {len(features.columns)}",
+        str(cost),
+    ]
+    show(result, lambda out: out.print("\n".join(lines), markup=False, soft_wrap=True), as_json=json)
