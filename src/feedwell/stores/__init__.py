@@ -1,0 +1,1 @@
+"""Where state lives: one folder per kind of store."""

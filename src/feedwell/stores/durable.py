@@ -1,0 +1,59 @@
+"""Files that survive a crash whole (written beside, synced, renamed, the folder synced), and a lock between processes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from feedwell.core.errors import Unavailable
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """`path` holds `content`, durably; a reader sees the old file or the new one, never a part."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(beside, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+    sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """The bytes of an existing file are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """The names in a folder are on the disk."""
+    sync_file(folder)
+
+
+@contextmanager
+def file_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Held by one block of one process at a time, freed when the holder dies; Unavailable if held and not waited for."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise Unavailable(f"{path.name} is held by another process: wait for it to end and try again") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def fingerprint(path: Path) -> tuple[int, int, int] | None:
+    """What changes whenever `write_atomic` replaces the file (about 1 µs); None when there is no such file."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

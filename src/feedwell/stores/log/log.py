@@ -1,0 +1,178 @@
+"""EventLog: the append-only log of one project, safe for many threads and processes.
+
+Newest events are hot (SQLite); `seal` moves them to Parquet segments; a load of history goes straight to segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feedwell.core import columns as c
+from feedwell.core.clock import Clock
+from feedwell.core.event import Origin, RawEvent
+from feedwell.core.project import Project
+from feedwell.stores.durable import file_lock
+from feedwell.stores.ids import IdStore
+from feedwell.stores.log.append import Appended, Appender
+from feedwell.stores.log.dedupe import SealedIds
+from feedwell.stores.log.hot import HotFile, quoted
+from feedwell.stores.log.manifest import Manifest, ManifestFile
+from feedwell.stores.log.schema import event_schema, rows_to_table, without_users
+from feedwell.stores.log.seal import recover, seal_hot
+from feedwell.stores.log.segments import read_after
+from feedwell.stores.log.tombstones import Tombstones
+
+_T = TypeVar("_T")
+
+
+class EventLog:
+    """Append, read, seal, load, forget. Open one per process and project; a fork may use its parent's."""
+
+    def __init__(self, folder: Path, project: Project, clock: Clock) -> None:
+        self.folder, self.project, self.clock = folder, project, clock
+        self.entities = project.entities
+        self.schema = event_schema(project.entities)
+        self.log_folder = folder / "log"
+        self.segments_folder = self.log_folder / "segments"
+        self.segments_folder.mkdir(parents=True, exist_ok=True)
+        with file_lock(self.log_folder / "open.lock"):
+            self.hot = HotFile(self.log_folder / "hot.sqlite", project.entities)
+            self.tombstones = Tombstones(self.log_folder / "tombstones.json", self.hot)
+        self.manifest_file = ManifestFile(self.log_folder / "segments.json")
+        self.sealed_ids = SealedIds(self.segments_folder)
+        self.ids = IdStore(self.hot.connection, self.hot.codes, self.tombstones.version)
+        self._appender = Appender(
+            hot=self.hot,
+            ids=self.ids,
+            sealed=self.sealed_ids,
+            manifest=self.manifest_file,
+            project=project,
+            clock=clock,
+        )
+        columns = ", ".join(quoted(name) for name in self.schema.names)
+        self._select = f"SELECT {columns} FROM event"
+        self._empty = self.schema.empty_table()
+        recover(self)
+
+    @staticmethod
+    def open(folder: Path, project: Project, clock: Clock) -> EventLog:
+        """The log under `folder` (`<project>/.feedwell`): created when absent, mended after a crash."""
+        return EventLog(folder, project, clock)
+
+    def close(self) -> None:
+        """This thread's connection is closed."""
+        self.hot.close()
+
+    @property
+    def epoch(self) -> int:
+        """Grows with each load of history: online state of an older epoch must be hydrated anew."""
+        return self.manifest_file.current().epoch
+
+    def append(
+        self, events: Sequence[RawEvent], *, origin: Origin = "live", digests: Sequence[bytes] | None = None
+    ) -> Appended:
+        """Offsets of these events, durable on return; all or none are stored. An event whose id the log holds and a
+        catalog event (`$item`) whose row is the current one are duplicates. `digests`: 16 bytes each, instead of ids."""
+        return self._appender.append(events, origin=origin, digests=digests)
+
+    def high_water(self) -> tuple[int, int]:
+        """(offset, available_at) of the newest event that can be read; (-1, 0) when there is none."""
+
+        def newest(manifest: Manifest) -> tuple[int, int]:
+            query = "SELECT max(offset), (SELECT last_at FROM head) FROM event"
+            offset, at = self.hot.connection().execute(query).fetchone()
+            return max(-1 if offset is None else offset, manifest.last_offset), max(at, manifest.max_at)
+
+        return self._consistent(newest)
+
+    def read(self, after_offset: int, limit: int) -> pa.Table:
+        """Up to `limit` events with larger offsets, in offset order, hot or sealed, forgotten users' left out: an empty
+        answer alone does not mean the end (`high_water` does)."""
+        return without_users(self.read_all(after_offset, limit), self.tombstones.users())
+
+    def read_all(self, after_offset: int, limit: int) -> pa.Table:
+        """`read` with forgotten users: for moving and compacting, never for answering."""
+
+        def rows(manifest: Manifest) -> pa.Table:
+            query = f"{self._select} WHERE offset > ? ORDER BY offset LIMIT ?"
+            after = max(after_offset, manifest.sealed_upto)
+            hot = rows_to_table(self.hot.connection().execute(query, (after, limit)).fetchall(), self.schema)
+            sealed = self._read_sealed(manifest, after_offset, limit)
+            if not sealed.num_rows:
+                return hot
+            both = pa.concat_tables([sealed, hot])
+            if hot.num_rows and hot[c.OFFSET][0].as_py() < sealed[c.OFFSET][-1].as_py():
+                both = both.sort_by(c.OFFSET)
+            return both.slice(0, limit)
+
+        return self._consistent(rows)
+
+    def user_tail(self, user: int, after_offset: int) -> pa.Table:
+        """That user's events after an offset, in order; about 15 µs when there are none. History is not part of a tail:
+        its epoch is hydrated."""
+        if user in self.tombstones.users():
+            return self._empty
+
+        def rows(manifest: Manifest) -> pa.Table:
+            query = f'{self._select} WHERE "user" = ? AND offset > ? ORDER BY offset'
+            after = max(after_offset, manifest.sealed_upto)
+            found = self.hot.connection().execute(query, (user, after)).fetchall()
+            hot = rows_to_table(found, self.schema) if found else self._empty
+            sealed = [
+                _of_user(read_after(self._path(s.file), after_offset, self.schema, s.rows), user)
+                for s in manifest.segments
+                if s.last_offset > after_offset and not s.history
+            ]
+            return pa.concat_tables([*sealed, hot]) if sealed else hot
+
+        return self._consistent(rows)
+
+    def segment_paths(self) -> list[Path]:
+        """All sealed files of the current epoch, in offset order."""
+        return [self._path(s.file) for s in self.manifest_file.current().segments]
+
+    def sealed_upto(self) -> int:
+        """Appended events up to this offset are in segments."""
+        return self.manifest_file.current().sealed_upto
+
+    def seal(self, upto_offset: int) -> int:
+        """How many hot events up to that offset moved to segments; crash-safe at every point, reading goes on meanwhile.
+        The caller sees to it that the projector has folded them."""
+        return seal_hot(self, upto_offset)
+
+    def forget(self, user_id: str) -> int:
+        """The user's key, from now on invisible to every reader, its dictionary row destroyed; -1 when unknown."""
+        return self.tombstones.add(user_id, self.clock.now())
+
+    def forgotten(self) -> frozenset[int]:
+        """Keys of forgotten users: whoever reads segments by itself leaves them out."""
+        return self.tombstones.users()
+
+    def _consistent(self, read: Callable[[Manifest], _T]) -> _T:
+        # A seal lists the segment first and deletes the hot rows after: a manifest that stood still missed nothing.
+        while True:
+            before = self.manifest_file.current()
+            found = read(before)
+            if self.manifest_file.current() is before:
+                return found
+
+    def _read_sealed(self, manifest: Manifest, after_offset: int, limit: int) -> pa.Table:
+        parts: list[pa.Table] = []
+        rows = 0
+        for segment in manifest.segments:
+            if segment.last_offset > after_offset and rows < limit:
+                parts.append(read_after(self._path(segment.file), after_offset, self.schema, limit - rows))
+                rows += parts[-1].num_rows
+        return pa.concat_tables(parts) if parts else self._empty
+
+    def _path(self, file: str) -> Path:
+        return self.segments_folder / file
+
+
+def _of_user(table: pa.Table, user: int) -> pa.Table:
+    return table.filter(pc.equal(table[c.USER], user))
