@@ -6,6 +6,8 @@ the probability of a slate is the product over its slots, whatever caps or diver
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,8 @@ from feedwell.core.candidates import Float
 from feedwell.core.protocols import SlateStep
 from feedwell.core.request import Keys
 from feedwell.core.slate import NO_EXPLORATION, Explore, Slate
+
+_CERTAIN: Float = np.ones(1)
 
 
 def build_slate(
@@ -26,7 +30,8 @@ def build_slate(
 ) -> Slate:
     """At most `n` choices, each from `choice_probabilities` of the step's utilities given what was chosen before.
 
-    `keys_N` breaks ties (smaller first); rows stand in retrieval order, which ranks them where every utility is NaN.
+    `keys_N` breaks ties (smaller first); rows stand in retrieval order, which ranks them where every utility is NaN and
+    matters nowhere else: a draw walks the pool best first, so (keys, utilities) of the pool are enough to repeat it.
     `slot_0` is how many slots of this scroll were filled by earlier pages.
     """
     rows: list[int] = []
@@ -35,14 +40,16 @@ def build_slate(
     unscored = False
     while len(rows) < n:
         u_N = step.utilities()
-        p_N = choice_probabilities(u_N, keys_N, explore if explore.covers(slot_0 + len(rows) + 1) else None)
-        if p_N is None:
+        support = _support(u_N, keys_N, explore if explore.covers(slot_0 + len(rows) + 1) else None)
+        if support is None:
             break
-        row = _draw(p_N, rng)
-        unscored |= bool(np.isnan(u_N[row]))
+        rows_n, p_n = support
+        at = 0 if len(rows_n) == 1 else _draw(p_n, rng)
+        row = int(rows_n[at])
         rows.append(row)
         utilities.append(float(u_N[row]))
-        propensities.append(float(p_N[row]))
+        propensities.append(float(p_n[at]))
+        unscored |= math.isnan(utilities[-1])
         step.choose(row)
     return Slate(
         rows_n=np.array(rows, np.intp),
@@ -60,24 +67,37 @@ def choice_probabilities(u_N: Float, keys_N: Keys, explore: Explore | None) -> F
     Without exploration all mass is on the greatest utility, ties to the smaller key. With it, over the `pool` best of
     size n: p = (1 - ε) softmax(u / (temperature · sd(u))) + ε / n; sd = 0 gives the uniform; outside the pool p = 0.
     """
-    best_first = _feasible_best_first(u_N, keys_N)
-    if best_first is None:
+    support = _support(u_N, keys_N, explore)
+    if support is None:
         return None
     p_N = np.zeros(len(u_N))
-    if explore is None or np.isnan(u_N[best_first[0]]):
-        p_N[best_first[0]] = 1.0
-        return p_N
-    pool = best_first[: explore.pool]
-    p_N[pool] = _softened(u_N[pool], explore)
+    p_N[support[0]] = support[1]
     return p_N
 
 
-def _feasible_best_first(u_N: Float, keys_N: Keys) -> NDArray[np.intp] | None:
+def _support(u_N: Float, keys_N: Keys, explore: Explore | None) -> tuple[NDArray[np.intp], Float] | None:
+    """(rows, their probabilities) of one slot, best first; rows outside have p = 0."""
     finite = np.flatnonzero(np.isfinite(u_N))
-    if len(finite):
-        return finite[np.lexsort((keys_N[finite], -u_N[finite]))]
-    missing = np.flatnonzero(np.isnan(u_N))
-    return missing if len(missing) else None
+    if not len(finite):
+        missing = np.flatnonzero(np.isnan(u_N))
+        return (missing[:1], _CERTAIN) if len(missing) else None
+    if explore is None or explore.pool == 1:
+        return _best(finite, u_N, keys_N, 1), _CERTAIN
+    pool = _best(finite, u_N, keys_N, explore.pool)
+    return pool, _softened(u_N[pool], explore)
+
+
+def _best(rows: NDArray[np.intp], u_N: Float, keys_N: Keys, n: int) -> NDArray[np.intp]:
+    """The `n` rows of greatest utility, best first, ties by smaller key."""
+    u = u_N[rows]
+    if n < len(rows):
+        # All that tie with the n-th compete, so that which of them stay depends on their keys alone.
+        edge = u.max() if n == 1 else np.partition(u, len(u) - n)[len(u) - n]
+        rows = rows[u >= edge]
+        if len(rows) == 1:
+            return rows
+        u = u_N[rows]
+    return rows[np.lexsort((keys_N[rows], -u))][:n]
 
 
 def _softened(u_n: Float, explore: Explore) -> Float:
@@ -85,17 +105,15 @@ def _softened(u_n: Float, explore: Explore) -> Float:
     # Equal utilities can leave a spread of one rounding error; dividing by it would sharpen noise into a choice.
     if sd <= 1e-12 * max(1.0, float(np.max(np.abs(u_n)))):
         return np.full(n, 1.0 / n)
-    z = (u_n - u_n.max()) / (explore.temperature * sd)
-    soft = np.exp(z)
+    with np.errstate(under="ignore"):
+        soft = np.exp((u_n - u_n.max()) / (explore.temperature * sd))
     mixed: Float = (1 - explore.epsilon) * soft / soft.sum() + explore.epsilon / n
-    mixed /= mixed.sum()
-    return mixed
+    p_n: Float = mixed / mixed.sum()
+    return p_n
 
 
-def _draw(p_N: Float, rng: np.random.Generator) -> int:
-    support = np.flatnonzero(p_N)
-    if len(support) == 1:
-        return int(support[0])
-    edges = np.cumsum(p_N[support])
+def _draw(p_n: Float, rng: np.random.Generator) -> int:
+    support = np.flatnonzero(p_n)
+    edges = np.cumsum(p_n[support])
     at = int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))
     return int(support[min(at, len(support) - 1)])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from feedwell.core.candidates import Float, Retrieved
 from feedwell.core.errors import NotTrained
@@ -45,6 +47,18 @@ def best_of(keys_N: Keys, scores_N: Float, avoid: Keys, k: int) -> Retrieved:
         keep_N = ~contains(avoid, keys_N)
         keys_N, scores_N = keys_N[keep_N], scores_N[keep_N]
     return Retrieved(keys_N=keys_N[:k], scores_N=scores_N[:k])
+
+
+def best_scores(keys_I: Keys, scores_I: NDArray[np.floating[Any]], k: int) -> Retrieved:
+    """The `k` keys of greatest score, best first, ties by smaller key; -inf is left out."""
+    if k < len(scores_I):
+        # All that tie with the k-th come along, so that which of them stay does not depend on the partition.
+        row_N = np.flatnonzero(scores_I >= np.partition(scores_I, -k)[-k])
+    else:
+        row_N = np.arange(len(scores_I))
+    row_N = row_N[np.isfinite(scores_I[row_N])]
+    row_N = row_N[np.lexsort((keys_I[row_N], -scores_I[row_N]))][:k]
+    return Retrieved(keys_N=keys_I[row_N], scores_N=scores_I[row_N].astype(np.float64))
 
 
 def not_trained(setting: Setting) -> NotTrained:

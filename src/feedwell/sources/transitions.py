@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from feedwell.core.needs import HistoryNeed, Need
 from feedwell.core.protocols import Interactions, Setting, fit, serve
 from feedwell.core.registry import source
 from feedwell.core.request import NO_KEYS, Keys, Request
-from feedwell.sources._source import SourceConfig, best_of, not_trained, positive_events, wanted
+from feedwell.sources._source import NOTHING, SourceConfig, best_of, not_trained, positive_events, wanted
 from feedwell.stores.arrays import load_arrays, save_arrays
 
 _FILE = "transitions.safetensors"
@@ -48,8 +49,8 @@ class Transitions:
 
     score(j) = Σ_d count(h_d → j) / d over the last `history` items h_d, d = 1 the newest; count(i → j) adds
     1 / distance for each j at most `window` places after i in one user's sequence; i → i is not counted. Ties: the more
-    popular first. Where fewer than `k` ever followed, popularity fills up with score 0 (`fill`), so a user without
-    history gets what is popular. Cost: the neighbours of `history` rows.
+    popular first. Where fewer than `k` ever followed, popularity fills up with score 0 (`fill`); a user of whom no
+    item is known gets nothing. Cost: the neighbours of `history` rows.
     """
 
     class Config(SourceConfig):
@@ -106,7 +107,9 @@ class Transitions:
 
     def _retrieve(self, model: _Model, requests: Sequence[Request]) -> list[Retrieved]:
         avoid_B = [avoided(request) for request in requests]
-        request_M, row_M, score_M = _score(model, *self._history_rows(model, requests))
+        request_E, row_E, weight_E = self._history_rows(model, requests)
+        known_B = np.bincount(request_E, minlength=len(requests)) > 0
+        request_M, row_M, score_M = _score(model, request_E, row_E, weight_E)
         n_items = len(model.keys_I)
         if len(row_M):
             banned = _codes([rows_of(model.keys_I, avoid) for avoid in avoid_B], n_items)
@@ -116,8 +119,10 @@ class Transitions:
         keys_M, score_M = model.keys_I[row_M[best_first]], score_M[best_first]
         edges = np.searchsorted(request_M[best_first], np.arange(len(requests) + 1))
         return [
-            self._filled(model, keys_M[a:b], score_M[a:b], avoid, wanted(request, self.config.k))
-            for a, b, avoid, request in zip(edges[:-1], edges[1:], avoid_B, requests, strict=True)
+            self._filled(model, keys_M[a:b], score_M[a:b], avoid_B[i], wanted(requests[i], self.config.k))
+            if known_B[i]
+            else NOTHING
+            for i, (a, b) in enumerate(pairwise(edges))
         ]
 
     def _history_rows(
