@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, TweedieRegressor
+from sklearn.linear_model import LogisticRegression, PoissonRegressor
 
 from feedwell.core.candidates import Candidates, Float
 from feedwell.core.errors import CorruptArtifact, DataError, NotTrained
@@ -30,7 +30,6 @@ _ABOUT = "logistic.json"
 _FILE = "logistic.safetensors"
 _ARRAYS = ("mean_F", "scale_F", "weights_TG", "bias_T")
 _VALUES = "values."
-_POWER = {"count": 1.0, "duration": 1.5, "amount": 1.5}
 _LARGEST_EXPONENT = 50.0
 
 
@@ -49,8 +48,8 @@ class _Model:
 
 @scorer("logistic")
 class Logistic:
-    """p_N per objective: logistic for a binary outcome; for counts, durations and amounts exp(x · w + b), fitted as
-    Poisson or Tweedie 1.5 regression, which keep the mean.
+    """p_N per objective: logistic for a binary outcome; for counts, durations and amounts exp(x · w + b), fitted by the
+    Poisson likelihood, which keeps the mean of any outcome that cannot be negative.
 
     Features are transformed, standardised, set to the mean where missing, and joined by a mark that says so; a
     categorical feature becomes one column per known value. An objective that never (or always) happened gets its
@@ -166,14 +165,12 @@ class Logistic:
         if not head.y.any():
             return np.zeros(x_NG.shape[1]), float(np.log(0.5 / (len(head.y) + 1)))
         # scikit-learn averages the loss where LogisticRegression sums it.
-        model = TweedieRegressor(
-            power=_POWER[head.kind],
-            alpha=self.config.regularization / float(weight_N.sum()),
-            link="log",
-            max_iter=self.config.max_iterations,
-        )
-        _fit_quietly(model, x_NG, head.y, weight_N)
-        return model.coef_.astype(np.float64), float(model.intercept_)
+        alpha = self.config.regularization / float(weight_N.sum())
+        model = PoissonRegressor(alpha=alpha, max_iter=self.config.max_iterations)
+        # Labels in units of their mean: descent from 0 then starts near, whether they count clicks or microseconds.
+        size = float(head.y.mean())
+        _fit_quietly(model, x_NG, head.y / size, weight_N)
+        return model.coef_.astype(np.float64), float(model.intercept_) + float(np.log(size))
 
     def _fit_binary(self, x_NG: Float, y_N: NDArray[np.bool_], weight_N: Float) -> tuple[Float, float]:
         positive, total = float(weight_N[y_N].sum()), float(weight_N.sum())
@@ -184,7 +181,7 @@ class Logistic:
         return model.coef_[0].astype(np.float64), float(model.intercept_[0])
 
 
-def _fit_quietly(model: LogisticRegression | TweedieRegressor, x_NG: Float, y_N: NDArray[Any], weight_N: Float) -> None:
+def _fit_quietly(model: LogisticRegression | PoissonRegressor, x_NG: Float, y_N: NDArray[Any], weight_N: Float) -> None:
     """An unfinished descent is still the best linear ranker at hand: its metrics say how good, not a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
