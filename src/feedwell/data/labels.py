@@ -1,0 +1,133 @@
+"""Labels: what came of each exposure, one column y_<objective>, looked up from the objectives and nowhere else.
+
+An outcome belongs to the latest exposure of the same user and object at or before it in log order, (available_at,
+offset): an event may be exposure and outcome at once (a rating). It counts while it is in `[t, t + within)` and is not
+taken back inside that window. A window that has not closed by the end of what may be seen gives NaN: marked, not guessed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from feedwell.core.columns import ITEM, OFFSET, USER, T, label
+from feedwell.core.errors import UsageError
+from feedwell.core.objective import where_sql
+from feedwell.core.project import ObjectiveConfig, Project
+from feedwell.data.exposure import ORIGIN
+from feedwell.data.log_view import LogView, sql_list
+
+UNTIL = "until"
+ROW = "_row"
+
+
+def labels(view: LogView, project: Project, exposures: pa.Table) -> pa.Table:
+    """The exposures with y_<objective> appended: binary 0 or 1, count, or the sum of values (duration, amount).
+
+    NaN: the window is open at `until` (a column of the exposures, exclusive µs; default: the end of the log), the
+    objective is `given` another that did not happen, or it counts `viewed` slots and this one was not.
+    """
+    if UNTIL not in exposures.column_names:
+        exposures = exposures.append_column(UNTIL, pa.array(np.full(exposures.num_rows, view.end(), np.int64)))
+    raw = {name: _outcome(view, project, name, exposures) for name in project.objective}
+    for name in raw:
+        exposures = exposures.append_column(label(name), pa.array(_given(project, name, raw)))
+    return exposures
+
+
+def _given(project: Project, name: str, raw: dict[str, np.ndarray], below: tuple[str, ...] = ()) -> np.ndarray:
+    """The label where the objective it is given happened, NaN elsewhere."""
+    parent = project.objective[name].given
+    if parent is None:
+        return raw[name]
+    if parent not in raw or parent in (*below, name):
+        raise UsageError(f"objective.{name}.given = '{parent}': expected another objective, without a circle")
+    return np.where(_given(project, parent, raw, (*below, name)) > 0, raw[name], np.nan)
+
+
+def _outcome(view: LogView, project: Project, name: str, exposures: pa.Table) -> np.ndarray:
+    objective = project.objective[name]
+    shown = _shown(view, project, objective, exposures)
+    out = np.full(exposures.num_rows, np.nan)
+    closed = shown[T].to_numpy() + objective.within <= shown[UNTIL].to_numpy()
+    out[shown[ROW].to_numpy()[closed]] = 0.0
+    for entity in sorted({project.objects_of(e) for e in objective.events}):
+        types = [e for e in objective.events if project.objects_of(e) == entity]
+        rows, amount = _attributed(view, project, objective, shown, entity, types)
+        np.add.at(out, rows, amount)
+    if objective.kind == "binary":
+        out = np.where(out > 0, 1.0, out)
+    return out
+
+
+def _attributed(
+    view: LogView, project: Project, objective: ObjectiveConfig, shown: pa.Table, entity: str, types: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(row, amount) of every exposure with outcomes that count; open windows stay NaN, whatever is added."""
+    undone_by = {e: u for e, u in project.undone_by.items() if e in types}
+    pairs = " OR ".join(f"(d.type = '{_escaped(e)}' AND u.type = '{_escaped(u)}')" for e, u in undone_by.items())
+    with view.connect(shown=shown) as connection:
+        found = connection.execute(
+            _ATTRIBUTION.format(
+                object=entity,
+                types=sql_list(types),
+                where=where_sql(objective.terms),
+                within=objective.within,
+                taken_back=_TAKEN_BACK.format(object=entity, pairs=pairs or "FALSE", within=objective.within),
+                amount="sum(coalesce(value, 0))" if objective.kind in ("duration", "amount") else "count(*)",
+            )
+        ).to_arrow_table()
+    return found[ROW].to_numpy().astype(np.int64), found["amount"].to_numpy().astype(np.float64)
+
+
+_ATTRIBUTION = """
+WITH outcomes AS (
+    SELECT "user", "{object}" AS object, available_at AS t, "offset", type, value FROM log
+    WHERE type IN {types} AND "user" >= 0 AND "{object}" >= 0 AND {where}
+), both_kinds AS (
+    SELECT "user", "{object}" AS object, t, "offset", 0 AS kind, _row, t AS shown_at, NULL AS type, NULL AS value
+    FROM shown
+    UNION ALL
+    SELECT "user", object, t, "offset", 1, NULL, NULL, type, value FROM outcomes
+), attributed AS (
+    SELECT *, last_value(_row IGNORE NULLS) OVER line AS exposure, last_value(shown_at IGNORE NULLS) OVER line AS began
+    FROM both_kinds
+    WINDOW line AS (PARTITION BY "user", object ORDER BY t, "offset", kind, _row ROWS UNBOUNDED PRECEDING)
+)
+SELECT exposure AS _row, {amount} AS amount FROM attributed d
+WHERE kind = 1 AND exposure IS NOT NULL AND t < began + {within} AND NOT {taken_back}
+GROUP BY exposure
+"""
+
+_TAKEN_BACK = """EXISTS (
+    SELECT 1 FROM log u WHERE u."user" = d."user" AND u."{object}" = d.object AND ({pairs})
+    AND (u.available_at > d.t OR (u.available_at = d.t AND u."offset" > d."offset"))
+    AND u.available_at < d.began + {within})"""
+
+
+def _shown(view: LogView, project: Project, objective: ObjectiveConfig, exposures: pa.Table) -> pa.Table:
+    """The exposures that the objective looks at, with the time from which its window runs.
+
+    After `served` (and for events, which were seen by being logged) that is the exposure's own t. After `viewed`, a
+    slot counts from the exposure event that names its request and item; without one it was not seen and has no row
+    here. An objective whose outcome is the exposure event itself can only be counted from serving.
+    """
+    shown = exposures.select([*project.entities, T, OFFSET, UNTIL, ORIGIN, "request_id"])
+    shown = shown.append_column(ROW, pa.array(np.arange(exposures.num_rows, dtype=np.int64)))
+    viewing = set(project.data.exposure) - set(objective.events)
+    if objective.after == "served" or not viewing:
+        return shown.drop_columns([ORIGIN, "request_id"])
+    keys = ", ".join(f's."{name}"' for name in project.entities)
+    with view.connect(served=shown) as connection:
+        return connection.execute(
+            f"SELECT {keys}, s.{T}, s.\"{OFFSET}\", s.{UNTIL}, s.{ROW} FROM served s WHERE {ORIGIN} <> 'slate' "
+            "UNION ALL "
+            f'SELECT {keys}, min(e.available_at), arg_min(e."{OFFSET}", (e.available_at, e."{OFFSET}")), '
+            f"any_value(s.{UNTIL}), s.{ROW} FROM served s JOIN log e ON e.request_id = s.request_id "
+            f'AND e."{USER}" = s."{USER}" AND e."{ITEM}" = s."{ITEM}" AND e.available_at >= s.{T} '
+            f"WHERE s.{ORIGIN} = 'slate' AND e.type IN {sql_list(sorted(viewing))} GROUP BY {keys}, s.{ROW}"
+        ).to_arrow_table()
+
+
+def _escaped(text: str) -> str:
+    return text.replace("'", "''")

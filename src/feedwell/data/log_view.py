@@ -1,0 +1,82 @@
+"""LogView: the sealed log as batch work reads it, one SQL view over immutable Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from feedwell.core.event import NO_KEY
+from feedwell.engines.local import LocalEngine
+from feedwell.stores.log.schema import event_schema
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogView:
+    """Segments of one epoch, without `forgotten` users' events and without what came at or after `until` (µs)."""
+
+    segments: tuple[Path, ...]
+    entities: tuple[str, ...]
+    forgotten: tuple[int, ...] = ()
+    until: int | None = None
+    engine: LocalEngine = field(default_factory=LocalEngine)
+
+    @contextmanager
+    def connect(self, **tables: pa.Table) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection with the view `log` (all events, no null keys) and one view for each table given."""
+        with self.engine.connect() as connection:
+            for name, table in tables.items():
+                connection.register(name, table)
+            present = self._register(connection)
+            columns = ", ".join(self._column(field, present) for field in event_schema(self.entities))
+            connection.execute(f"CREATE VIEW log AS SELECT {columns} FROM stored WHERE {self._where()}")
+            yield connection
+
+    def end(self) -> int:
+        """The first µs that no event of the log has reached: newest `available_at` + 1; 0 for an empty log."""
+        with self.connect() as connection:
+            return int(_cell(connection, "SELECT coalesce(max(available_at) + 1, 0) FROM log"))
+
+    def _register(self, connection: duckdb.DuckDBPyConnection) -> set[str]:
+        if not self.segments:
+            connection.register("stored", event_schema(self.entities).empty_table())
+        else:
+            files = ", ".join(_quote(str(path)) for path in self.segments)
+            connection.execute(f"CREATE VIEW stored AS SELECT * FROM read_parquet([{files}], union_by_name = true)")
+        return {row[0] for row in connection.execute("DESCRIBE stored").fetchall()}
+
+    def _column(self, field: pa.Field, present: set[str]) -> str:
+        if field.name not in self.entities:
+            return f'"{field.name}"'
+        # An entity declared after a segment was written: none of its events names one.
+        return (
+            f'coalesce("{field.name}", {NO_KEY}) AS "{field.name}"'
+            if field.name in present
+            else (f'{NO_KEY}::BIGINT AS "{field.name}"')
+        )
+
+    def _where(self) -> str:
+        terms = [f"available_at < {self.until}"] if self.until is not None else []
+        if self.forgotten:
+            terms.append(f'"user" NOT IN ({", ".join(map(str, self.forgotten))})')
+        return " AND ".join(terms) or "TRUE"
+
+
+def sql_list(values: Sequence[str]) -> str:
+    """`('a', 'b')` for IN; an empty sequence matches nothing."""
+    return "(" + ", ".join(_quote(v) for v in values) + ")" if values else "(NULL)"
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _cell(connection: duckdb.DuckDBPyConnection, sql: str) -> int | float | str:
+    row = connection.execute(sql).fetchone()
+    assert row is not None
+    cell: int | float | str = row[0]
+    return cell

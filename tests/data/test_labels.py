@@ -1,0 +1,258 @@
+"""Labels against a slow reading of their rules, which shares nothing with the SQL; and mutants that must be caught."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from feedwell.core.errors import UsageError
+from feedwell.core.project import Project
+from feedwell.data import labels as labels_module
+from feedwell.data.exposure import exposures
+from feedwell.data.labels import labels
+
+WITHIN = 6
+
+
+def project(**objectives):
+    return Project.model_validate(
+        {
+            "project": {"name": "p"},
+            "data": {"exposure": ["view"]},
+            "event": {"like": {"undone_by": "unlike"}, "save": {"undone_by": "unsave"}},
+            "objective": objectives
+            or {
+                "like": {"events": ["like"], "within": WITHIN},
+                "any": {"events": ["like", "save", "buy"], "within": WITHIN, "kind": "count"},
+                "paid": {"events": ["buy"], "within": WITHIN, "kind": "amount", "where": "value >= 2"},
+                "buy_after_like": {"events": ["buy"], "within": WITHIN, "given": "like"},
+                "rated": {"events": ["view"], "within": 1, "where": "value >= 2"},
+            },
+        }
+    )
+
+
+logs = st.lists(
+    st.tuples(
+        st.integers(0, 1),
+        st.integers(0, 1),
+        st.sampled_from(["view", "view", "like", "unlike", "save", "unsave", "buy"]),
+        st.integers(0, 4),
+        st.sampled_from([None, 1.0, 2.0, 5.0]),
+    ),
+    max_size=25,
+)
+slack = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def events_of(data):
+    t, rows = 0, []
+    for user, item, type_, step, value in data:
+        t += step
+        rows.append({"type": type_, "user": user, "item": item, "available_at": t, "ts": t, "value": value})
+    return rows
+
+
+def slow(declared, events, shown, until):
+    """Every label by the words of the design, one event at a time."""
+    out = []
+    for i, (t, _, user, item) in enumerate(shown):
+        row = {}
+        for name, objective in declared.objective.items():
+            if t + objective.within > until:
+                row[name] = math.nan
+                continue
+            total = 0.0
+            for o, e in events.items():
+                if e["type"] not in objective.events or (e["user"], e["item"]) != (user, item):
+                    continue
+                if not all(term.holds(e[term.column]) for term in objective.terms):
+                    continue
+                at = (e["available_at"], o)
+                before = [
+                    (ts, so, j)
+                    for j, (ts, so, su, si) in enumerate(shown)
+                    if (su, si) == (user, item) and (ts, so) <= at
+                ]
+                if not before or max(before)[2] != i or not e["available_at"] < t + objective.within:
+                    continue
+                undo = declared.undone_by.get(e["type"])
+                if any(
+                    u["type"] == undo
+                    and (u["user"], u["item"]) == (user, item)
+                    and (u["available_at"], uo) > at
+                    and u["available_at"] < t + objective.within
+                    for uo, u in events.items()
+                ):
+                    continue
+                total += (e["value"] or 0.0) if objective.kind in ("amount", "duration") else 1.0
+            row[name] = float(total > 0) if objective.kind == "binary" else total
+        for name, objective in declared.objective.items():
+            if objective.given and not row[objective.given] > 0:
+                row[name] = math.nan
+        out.append(row)
+    return out
+
+
+def slow_by_user(declared, events, shown, until):
+    """The same, user by user: labels of one user never depend on another's events."""
+    want = [None] * len(shown)
+    for user in {row[2] for row in shown}:
+        mine = [i for i, row in enumerate(shown) if row[2] == user]
+        # Offsets stay those of the whole log.
+        own = [e if e["user"] == user else e | {"type": ""} for e in events]
+        own_events = {o: e for o, e in enumerate(own) if e["type"]}
+        for i, row in zip(mine, slow(declared, own_events, [shown[i] for i in mine], until), strict=True):
+            want[i] = row
+    return want
+
+
+def differs(log_of, data):
+    declared, events = project(), events_of(data)
+    view = log_of(events)
+    shown = exposures(view, declared)
+    found = labels(view, declared, shown)
+    keys = list(zip(*(shown[c].to_pylist() for c in ("t", "offset", "user", "item")), strict=True))
+    want = slow_by_user(declared, events, keys, view.end())
+    for name in declared.objective:
+        if not np.array_equal(found[f"y_{name}"].to_numpy(), [w[name] for w in want], equal_nan=True):
+            return True
+    return False
+
+
+@given(logs)
+@slack
+def test_labels_equal_the_slow_reading(log_of, data):
+    assert not differs(log_of, data)
+
+
+def test_labels_equal_the_slow_reading_for_hundreds_of_users(log_of):
+    rng = np.random.default_rng(11)
+    types = ["view", "view", "like", "unlike", "save", "unsave", "buy"]
+    data = [
+        (int(u), int(i), types[k], int(step), [None, 1.0, 2.0, 5.0][v])
+        for u in range(400)
+        for i, k, step, v in zip(*(rng.integers(0, high, 20) for high in (2, 7, 5, 4)), strict=True)
+    ]
+    assert not differs(log_of, [data[i] for i in rng.permutation(len(data))[:4_000]])
+    assert not differs(log_of, data)
+
+
+MUTANTS = {
+    "an ignored undo": ("_TAKEN_BACK", "({pairs})", "({pairs}) AND FALSE"),
+    "an undo after the window counts": ("_TAKEN_BACK", "AND u.available_at < d.began + {within}", ""),
+    "an undo before counts": ("_TAKEN_BACK", "(u.available_at > d.t", "(TRUE OR u.available_at > d.t"),
+    "a window with its end": ("_ATTRIBUTION", "t < began + {within}", "t <= began + {within}"),
+    "every exposure before gets it": ("_ATTRIBUTION", "last_value(_row IGNORE", "first_value(_row IGNORE"),
+    "ties by kind, not by offset": ("_ATTRIBUTION", 'ORDER BY t, "offset", kind', 'ORDER BY t, kind, "offset"'),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_mutant_is_caught(log_of, monkeypatch, mutant):
+    name, old, new = MUTANTS[mutant]
+    text = getattr(labels_module, name)
+    assert old in text
+    monkeypatch.setattr(labels_module, name, text.replace(old, new))
+    rng = np.random.default_rng(1)
+    types = ["view", "view", "like", "unlike", "buy"]
+    for _ in range(60):
+        steps = rng.integers(0, 5, 25) * (rng.random(25) < 0.6)
+        data = [(0, 0, types[rng.integers(5)], int(s), 2.0) for s in steps]
+        if differs(log_of, data):
+            return
+    pytest.fail(f"labels with {mutant} passed")
+
+
+def view_at(t, **more):
+    return {"type": "view", "user": 1, "item": 1, "available_at": t} | more
+
+
+def of(log_of, declared, events, **keywords):
+    view = log_of(events)
+    return labels(view, declared, exposures(view, declared, **keywords))
+
+
+def test_an_open_window_is_marked_not_guessed(log_of):
+    declared = project(like={"events": ["like"], "within": 10})
+    end = {"type": "x", "user": 9, "item": 9, "available_at": 14}
+    found = of(
+        log_of, declared, [view_at(0), view_at(5, item=2), view_at(6, item=3), {**view_at(7), "type": "like"}, end]
+    )
+    assert found["y_like"].to_pylist()[:2] == [1.0, 0.0]
+    assert math.isnan(found["y_like"].to_pylist()[2])
+
+
+def test_until_closes_a_span_before_its_future(log_of):
+    declared = project(like={"events": ["like"], "within": 10})
+    view = log_of([view_at(0), {**view_at(7), "type": "like"}, {"type": "x", "user": 9, "item": 9, "available_at": 99}])
+    shown = exposures(view, declared)
+    for until, want in ((10, 1.0), (9, math.nan)):
+        import pyarrow as pa
+
+        got = labels(view, declared, shown.append_column("until", pa.array([until])))["y_like"].to_pylist()
+        assert got == [want] or (math.isnan(got[0]) and math.isnan(want))
+
+
+def test_slots_count_from_serving_or_from_being_seen(log_of):
+    import pyarrow as pa
+
+    declared = project(buy={"events": ["buy"], "within": 10, "after": "served"}, seen={"events": ["buy"], "within": 10})
+    slots = pa.table({"user": [1, 1], "item": [1, 2], "t": [5, 5], "request_id": ["r", "r"], "slot": [0, 1]})
+    events = [
+        view_at(0),
+        view_at(8, request_id="r"),
+        {**view_at(16), "type": "buy"},
+        {**view_at(12, item=2), "type": "buy"},
+        {"type": "x", "user": 9, "item": 9, "available_at": 99},
+    ]
+    found = of(log_of, declared, events, slots=slots)
+    assert found["origin"].to_pylist() == ["event", "slate", "slate"]
+    assert found["y_buy"].to_pylist() == [0.0, 0.0, 1.0]
+    seen = found["y_seen"].to_pylist()
+    assert seen[:2] == [0.0, 1.0]  # 16 is within 10 of being seen at 8, not of being served at 5
+    assert math.isnan(seen[2])  # never seen
+
+
+def test_without_exposures_our_own_retrieval_is_the_background(log_of):
+    import pyarrow as pa
+
+    declared = project(buy={"events": ["buy"], "within": 10})
+    declared = declared.model_copy(update={"data": declared.data.model_copy(update={"exposure": ()})})
+    events = [{**view_at(3), "type": "buy"}, {"type": "x", "user": 9, "item": 9, "available_at": 50}]
+    retrieved = pa.table({"user": [1, 1], "item": [1, 2], "t": [2, 2]})
+    found = of(log_of, declared, events, retrieved=retrieved)
+    assert list(
+        zip(found["item"].to_pylist(), found["origin"].to_pylist(), found["y_buy"].to_pylist(), strict=True)
+    ) == [
+        (2, "retrieved", 0.0),
+        (1, "event", 1.0),
+    ]
+    with pytest.raises(UsageError, match="nothing says what was shown"):
+        of(log_of, declared, events)
+
+
+def test_one_user_second_is_one_situation(log_of):
+    declared = project(like={"events": ["like"], "within": 1})
+    shown = exposures(log_of([view_at(1), view_at(1, item=2), view_at(1, user=2), view_at(2)]), declared)
+    group = shown["group"].to_pylist()
+    assert group[0] == group[1]
+    assert len(set(group)) == 3
+
+
+def test_given_in_a_circle_is_refused(log_of):
+    declared = project(
+        a={"events": ["like"], "within": 1, "given": "b"}, b={"events": ["buy"], "within": 1, "given": "a"}
+    )
+    with pytest.raises(UsageError, match="without a circle"):
+        of(log_of, declared, [view_at(1)])
+
+
+def test_forgotten_users_are_not_there(log_of):
+    declared = project(like={"events": ["like"], "within": 1})
+    view = log_of([view_at(1), view_at(1, user=2)], forgotten=(1,))
+    assert exposures(view, declared)["user"].to_pylist() == [2]
