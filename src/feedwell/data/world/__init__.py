@@ -25,7 +25,7 @@ only by that.
 
 from feedwell.data.world.config import Action, Surface, WorldConfig
 from feedwell.data.world.events import SessionRequest, WorldEvent
-from feedwell.data.world.history import WorldHistory, simulate_history
+from feedwell.data.world.history import WorldHistory, record_history, simulate_history
 from feedwell.data.world.policies import Chosen, OraclePolicy, Policy, PopularPolicy, RandomPolicy
 from feedwell.data.world.presets import PRESETS, preset
 from feedwell.data.world.world import World
@@ -45,5 +45,6 @@ __all__ = [
     "WorldEvent",
     "WorldHistory",
     "preset",
+    "record_history",
     "simulate_history",
 ]

@@ -71,7 +71,7 @@ class WorldConfig:
     age_groups: tuple[str, ...] = ("18-24", "25-34", "35-49", "50+")
     countries: tuple[str, ...] = ("DE", "US", "BR", "IN", "JP")
     late_signup_share: float = 0.25
-    sessions_per_day: float = 0.6
+    sessions_per_day: float = 0.8
     activity_sigma: float = 0.8
     pages_mean: float = 1.6
     page_gap_s: float = 75.0
@@ -95,18 +95,18 @@ class WorldConfig:
     price_sigma: float = 0.7
 
     # appeal, shown or learnable
-    w_taste: float = 1.6
+    w_taste: float = 0.7
     w_fresh: float = 1.0
     w_trend: float = 0.5
     w_follow: float = 0.6
-    w_creator: float = 0.3
+    w_creator: float = 0.25
     w_price: float = 0.0
     w_repeat: float = 1.0
     w_fatigue: float = 0.35
     w_novelty: float = 0.3
     fatigue_half_life_h: float = 12.0
     # appeal, hidden
-    w_quality: float = 0.7
+    w_quality: float = 0.6
     w_mood: float = 0.6
     w_mood_gravity: float = 1.0
     w_triple: float = 0.5

@@ -17,7 +17,10 @@ USER, ITEM, CREATOR, CATEGORY = "u", "i", "c", "k"
 
 @dataclass(frozen=True, kw_only=True)
 class SessionRequest:
-    """One slate asked for: `n` slots for `user_id` at `ts` (µs); `page` counts from 0 within the session."""
+    """One slate asked for: `n` slots for `user_id` at `ts` (µs); `page` counts from 0 within the session.
+
+    A serving system may put its own `request_id` in (`dataclasses.replace`): no luck depends on it. Keep `session` and `ts`.
+    """
 
     request_id: str
     session: str

@@ -33,4 +33,6 @@ EDITORIAL: tuple[str, ...] = (
     "the quiet", "a field guide to", "inside", "why we love", "notes on", "the last", "a better", "the secret of",
     "first look:", "how to choose", "everyday", "beyond",
 )  # fmt: skip
-MATERIALS: tuple[str, ...] = tuple("steel oak compact folding classic recycled travel matte large mini".split())
+MATERIALS: tuple[str, ...] = (
+    "steel", "oak", "compact", "folding", "classic", "recycled", "travel", "matte", "large", "mini",
+)  # fmt: skip
