@@ -1,0 +1,62 @@
+"""Ask and Answer: what a caller hands to the request flow and what it gets back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from feedwell.core.candidates import Candidates, Float
+from feedwell.core.event import NO_KEY
+from feedwell.core.request import NO_KEYS, Keys, Request, UserSide
+from feedwell.core.slate import Slate, SlateRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """One wish for a feed, before anything is read for it.
+
+    `n` None: the slate's own k. `widths` (source → share of its k) is for replay: exactly those sources run. Without
+    `explore` every slot takes the best. `deadline_ms` is what is left of the deadline when the run starts.
+    """
+
+    user_id: str
+    request_id: str
+    t: int
+    user: int = NO_KEY
+    n: int | None = None
+    surface: str = "default"
+    exclude: Keys = field(default_factory=lambda: NO_KEYS)
+    prefix: Keys = field(default_factory=lambda: NO_KEYS)
+    context: Mapping[str, Any] = field(default_factory=dict)
+    assignments: Mapping[str, str] = field(default_factory=dict)
+    explore: bool = True
+    trace: bool = False
+    deadline_ms: float | None = None
+    width: float = 1.0
+    widths: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """`scored` are the candidates that the slate saw (`slate.rows_n` index them); `candidates` all that were retrieved,
+    each with what became of it; `trace` only where one was asked for or sampled."""
+
+    request: Request
+    record: SlateRecord
+    slate: Slate
+    scored: Candidates
+    candidates: Candidates
+    trace: dict[str, Any] | None = None
+
+
+class Reader(Protocol):
+    """What a request reads the world through: one moment of the state, with the requester's own tail."""
+
+    epoch: int
+    state_offset: int
+    tail_offset: int
+    newest_at: int
+
+    def user_side(self, user: int, t: int) -> UserSide: ...
+    def item_side(self, user: int, keys_N: Keys, t: int) -> Float: ...

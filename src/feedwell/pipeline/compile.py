@@ -1,0 +1,312 @@
+"""Project + artifacts → Pipeline: every part made, loaded and checked before the first request.
+
+An overlay (a surface, the arms of experiments) is a whole pipeline of its own, compiled once; parts that the overlay does
+not touch are shared.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from pydantic import ValidationError
+
+from feedwell.core import registry
+from feedwell.core.candidates import Candidates
+from feedwell.core.errors import NotTrained, Problem, ProjectError, UsageError
+from feedwell.core.needs import ColumnNeed, FeatureNeed, Need, RankingNeed
+from feedwell.core.project import PartSection, Project
+from feedwell.core.project_file import variant
+from feedwell.core.protocols import Filter, Scorer, Setting, SlatePolicy, Source, learns
+from feedwell.core.rng import derive_seed
+from feedwell.core.telemetry import Telemetry
+from feedwell.features.definition import FeatureSet
+from feedwell.pipeline.ask import Answer, Ask, Reader
+from feedwell.pipeline.gather import Pace
+from feedwell.pipeline.notes import Notes
+from feedwell.pipeline.run import retrieve, run
+
+NEWEST = RankingNeed("newest", k=1000)
+"""What the last fallback shows: read for every request, because it is needed when nothing else is there."""
+_NUMBERS = ("float", "int", "bool", "time")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """One overlay of one release, ready to run. Parts are shared between threads and never change."""
+
+    project: Project
+    features: FeatureSet
+    sources: Mapping[str, Source]
+    fallbacks: Mapping[str, Source]
+    early_filters: Mapping[str, Filter]
+    late_filters: Mapping[str, Filter]
+    ranker: Scorer | None
+    value: Scorer
+    slate: SlatePolicy
+    item_columns: tuple[str, ...]
+    user_columns: tuple[str, ...]
+    untrained: tuple[str, ...] = ()
+    release_id: str = ""
+    project_digest: str = ""
+    newest: RankingNeed = NEWEST
+    telemetry: Telemetry = field(default_factory=Telemetry)
+
+    @property
+    def filters(self) -> Mapping[str, Filter]:
+        return {**self.early_filters, **self.late_filters}
+
+    @property
+    def seed(self) -> int:
+        return self.project.project.seed
+
+    @property
+    def group_column(self) -> str:
+        item = self.project.entity.get("item")
+        return f"item.{item.group}" if item and item.group else ""
+
+    def run(self, ask: Ask, reader: Reader, pace: Pace | None = None) -> Answer:
+        """The answer with its record; without a pace every source runs at full width, whatever it costs."""
+        return run(self, ask, reader, pace, self._notes(ask, pace))
+
+    def retrieve(self, ask: Ask, reader: Reader) -> Candidates:
+        """The candidates after filters and cut, with features, unscored."""
+        return retrieve(self, ask, reader, self._notes(ask, None))
+
+    def _notes(self, ask: Ask, pace: Pace | None) -> Notes:
+        timer = perf_counter if pace is None else pace.budget.timer
+        deadline_ms = None if pace is None else ask.deadline_ms or pace.budget.deadline_ms
+        notes = Notes(timer, self.telemetry if pace is None else pace.telemetry, deadline_ms)
+        for part in self.untrained:
+            notes.degrade(part, "not trained", kind="untrained")
+        return notes
+
+
+def part_names(project: Project) -> list[str]:
+    """The declared parts in the order of the flow: "source.popular", "filter.seen", "ranker", "value", "slate"."""
+    ranker = ["ranker"] if project.ranker is not None else []
+    return [
+        *(f"source.{n}" for n in project.source),
+        *(f"filter.{n}" for n in project.filter),
+        *ranker,
+        "value",
+        "slate",
+    ]
+
+
+def make_part(project: Project, name: str) -> Any:
+    """The part of that name as the project declares it, neither fitted nor loaded. ProjectError says what is wrong."""
+    kind, section, found = _section(project, name)
+    made: Any = registry.find(kind, found)
+    try:
+        return made(made.Config.model_validate(section.options), setting_of(project, name))
+    except ValidationError as error:
+        raise ProjectError([_problem(name, e["loc"], e["msg"]) for e in error.errors()]) from None
+
+
+def setting_of(project: Project, name: str) -> Setting:
+    """What a part may know about the project around it."""
+    item = project.entity.get("item")
+    numbers = [c for c, kind in item.columns.items() if kind in _NUMBERS] if item else []
+    derived = [column for entity, column in project.derived_entities.values() if entity == "item"]
+    roles = {role: getattr(item, role) for role in ("created_at", "expires_at", "available") if item}
+    return Setting(
+        name=name,
+        seed=derive_seed(project.project.seed, name),
+        event_types=project.event_types,
+        undone_by=project.undone_by,
+        objectives=project.objective,
+        item_columns=tuple(dict.fromkeys([*numbers, *derived])),
+        group=item.group if item else None,
+        extra={role: column for role, column in roles.items() if column},
+    )
+
+
+def project_needs(project: Project) -> tuple[Need, ...]:
+    """What all parts under all overlays want read, each once: one FeatureSet serves every surface and arm."""
+    needs: dict[Need, None] = {NEWEST: None}
+    for overlaid in _variants(project):
+        parts = {name: make_part(overlaid, name) for name in part_names(overlaid)}
+        for part in (*parts.values(), *_fallbacks(overlaid, parts, {}).values()):
+            needs.update(dict.fromkeys(part.needs))
+        needs.update(dict.fromkeys(_own_needs(overlaid)))
+    return tuple(needs)
+
+
+def compile_features(project: Project) -> FeatureSet:
+    """The features that the project and all its parts need."""
+    return FeatureSet.compile(project, project_needs(project))
+
+
+def compile_pipeline(
+    project: Project,
+    parts_folder: Mapping[str, Path],
+    features: FeatureSet,
+    *,
+    release_id: str = "",
+    project_digest: str = "",
+    allow_untrained: bool = False,
+    shared: Mapping[str, Any] | None = None,
+) -> Pipeline:
+    """The pipeline of an (already overlaid) project; `parts_folder`: part name → the folder of its artifact.
+
+    A part that learns and has no artifact: NotTrained names them all, or with `allow_untrained` they are left out and
+    every answer says so. `shared` parts are taken as they are.
+    """
+    shared = shared or {}
+    parts = {name: shared[name] if name in shared else make_part(project, name) for name in part_names(project)}
+    missing = [name for name, part in parts.items() if learns(part) and name not in parts_folder and name not in shared]
+    if missing and not allow_untrained:
+        raise NotTrained(f"{', '.join(missing)}: no artifact to load; run `feedwell train`, then `feedwell publish`")
+    for name, part in parts.items():
+        if name not in shared and name not in missing and name in parts_folder and hasattr(part, "load"):
+            part.load(parts_folder[name])
+    ready = {name: part for name, part in parts.items() if name not in missing}
+    filters = {name: part for name, part in ready.items() if name.startswith("filter.")}
+    late = {name: part for name, part in filters.items() if _reads_items(part, features)}
+    return Pipeline(
+        project=project,
+        features=features,
+        sources={name: part for name, part in ready.items() if name.startswith("source.")},
+        fallbacks=_fallbacks(project, ready, parts_folder),
+        early_filters={name: part for name, part in filters.items() if name not in late},
+        late_filters=late,
+        ranker=ready.get("ranker"),
+        value=ready["value"],
+        slate=ready["slate"],
+        item_columns=tuple(c.name for c in features.item_columns),
+        user_columns=tuple(c.name for c in features.user_columns),
+        untrained=tuple(missing),
+        release_id=release_id,
+        project_digest=project_digest or project.digest,
+    )
+
+
+class Compiled:
+    """One release: its pipelines by overlay, each compiled on first use and kept.
+
+    `parts` of the base that an overlay leaves as declared are shared with it, so that an arm costs no second copy.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        parts_folder: Mapping[str, Path],
+        features: FeatureSet | None = None,
+        *,
+        release_id: str = "",
+        allow_untrained: bool = False,
+    ) -> None:
+        self.project = project
+        self.release_id = release_id
+        self.features = features or compile_features(project)
+        self._folders = parts_folder
+        self._allow_untrained = allow_untrained
+        self._lock = threading.Lock()
+        self._by_overlay: dict[tuple[str, tuple[tuple[str, str], ...]], Pipeline] = {}
+        self.base = self.pipeline("", {})
+
+    def pipeline(self, surface: str, assignments: Mapping[str, str]) -> Pipeline:
+        """The pipeline of that surface and those arms; an undeclared one is the base."""
+        arms = {e: a for e, a in assignments.items() if e in self.project.experiment}
+        key = (surface if surface in self.project.surface else "", tuple(sorted(arms.items())))
+        with self._lock:
+            if key not in self._by_overlay:
+                self._by_overlay[key] = self._compile(variant(self.project, surface=key[0] or None, assignments=arms))
+            return self._by_overlay[key]
+
+    def warm(self) -> int:
+        """Compiles every surface and arm now, so that no request pays for it; how many there are."""
+        for surface in ("", *self.project.surface):
+            self.pipeline(surface, {})
+            for name, section in self.project.experiment.items():
+                for arm in section.arms:
+                    self.pipeline(surface, {name: arm})
+        return len(self._by_overlay)
+
+    def _compile(self, project: Project) -> Pipeline:
+        base = self._by_overlay.get(("", ()))
+        shared: dict[str, Any] = {}
+        if base is not None:
+            same = [n for n in part_names(project) if _same(project, base.project, n)]
+            loaded = {**base.sources, **base.filters, "ranker": base.ranker, "value": base.value, "slate": base.slate}
+            shared = {name: loaded[name] for name in same if loaded.get(name) is not None}
+        return compile_pipeline(
+            project,
+            self._folders,
+            self.features,
+            release_id=self.release_id,
+            project_digest=self.project.digest,
+            allow_untrained=self._allow_untrained,
+            shared=shared,
+        )
+
+
+def _variants(project: Project) -> Iterator[Project]:
+    """The base and each overlay alone: two arms never set one key, so pairs of them need nothing new."""
+    yield project
+    for surface in project.surface:
+        yield variant(project, surface=surface)
+    for name, section in project.experiment.items():
+        for arm in section.arms:
+            yield variant(project, assignments={name: arm})
+
+
+def _section(project: Project, name: str) -> tuple[str, PartSection, str]:
+    """(kind in the registry, the section, the name in the registry)."""
+    kind, _, own = name.partition(".")
+    if name == "ranker" and project.ranker is not None:
+        return "scorer", project.ranker, project.ranker.kind
+    if name == "value":
+        return "scorer", project.value, project.value.kind or "value"
+    if name == "slate":
+        return "slate", project.slate, project.slate.kind
+    declared = project.source if kind == "source" else project.filter
+    if kind not in ("source", "filter") or own not in declared:
+        raise UsageError(f"the project declares no part '{name}'; there are {', '.join(part_names(project))}")
+    return kind, declared[own], declared[own].kind or own
+
+
+def _same(one: Project, other: Project, name: str) -> bool:
+    if name not in part_names(other) or one.objective != other.objective:
+        return False
+    return _section(one, name)[1] == _section(other, name)[1]
+
+
+def _fallbacks(project: Project, parts: Mapping[str, Any], folders: Mapping[str, Path]) -> dict[str, Source]:
+    """The fallback sources by part name; one that the project does not declare is made as it comes, if it needs no fit."""
+    found: dict[str, Source] = {}
+    for own in project.serving.fallback:
+        name = f"source.{own}"
+        if name in parts:
+            found[name] = parts[name]
+        elif own not in project.source and own in registry.names("source"):
+            made: Any = registry.find("source", own)
+            part = made(made.Config(), setting_of(project, name))
+            if not learns(part):
+                found[name] = part
+    return found
+
+
+def _own_needs(project: Project) -> Iterable[Need]:
+    """What the runner itself reads: the group that caps count by."""
+    item = project.entity.get("item")
+    return (ColumnNeed("item", item.group),) if item and item.group else ()
+
+
+def _reads_items(part: Filter, features: FeatureSet) -> bool:
+    item_columns = {c.name for c in features.item_columns}
+    for need in part.needs:
+        if isinstance(need, ColumnNeed) and f"{need.entity}.{need.column}" in item_columns:
+            return True
+        if isinstance(need, FeatureNeed) and need.column in item_columns:
+            return True
+    return False
+
+
+def _problem(name: str, place: Iterable[object], message: str) -> Problem:
+    return Problem(key=".".join([name, *map(str, place)]), message=message)

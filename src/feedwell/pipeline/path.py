@@ -1,0 +1,164 @@
+"""RequestPath: one release over the stores of one project: an outside wish in, a durable record and an answer out.
+
+Every caller goes through it (HTTP, `recommend`, batch); only replay and evaluation bring a reader and a time of their own.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from feedwell.core.assignment import CONTROL, assign, bucket
+from feedwell.core.clock import Clock
+from feedwell.core.event import NO_KEY
+from feedwell.core.project import Project
+from feedwell.core.request import NO_KEYS, Keys
+from feedwell.core.slate import SlateRecord
+from feedwell.pipeline.ask import Answer, Ask
+from feedwell.pipeline.compile import Compiled
+from feedwell.pipeline.cursor import read_cursor, write_cursor
+from feedwell.pipeline.gather import Pace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """A request as a caller outside words it: ids are strings, `cursor` continues a scroll, `t` None means now."""
+
+    user_id: str
+    n: int | None = None
+    surface: str = "default"
+    exclude: Sequence[str] = ()
+    cursor: str | None = None
+    context: Mapping[str, Any] = field(default_factory=dict)
+    explain: bool = False
+    explore: bool = True
+    request_id: str | None = None
+    deadline_ms: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """The answer with what a caller shows: `item_ids` per slot (None: forgotten) and the cursor of the next page."""
+
+    answer: Answer
+    item_ids: tuple[str | None, ...]
+    cursor: str
+
+    @property
+    def record(self) -> SlateRecord:
+        return self.answer.record
+
+
+class Ids(Protocol):
+    def lookup(self, entity: str, ids: Sequence[str]) -> Keys: ...
+    def names(self, entity: str, keys: Sequence[int]) -> list[str | None]: ...
+
+
+class Log(Protocol):
+    @property
+    def ids(self) -> Ids: ...
+    def user_tail(self, user: int, after_offset: int) -> pa.Table: ...
+
+
+class Records(Protocol):
+    def write(self, record: SlateRecord, trace: Mapping[str, Any] | None = None) -> None: ...
+    def get(self, request_id: str) -> SlateRecord | None: ...
+
+
+OpenReader = Callable[[], AbstractContextManager[Any]]
+"""Opens a StateReader: its transaction begins at once, before any tail is read."""
+
+
+class RequestPath:
+    """Answers wishes with one release. `answer` is `prepare` (nothing written) and `keep` (durable)."""
+
+    def __init__(
+        self, *, compiled: Compiled, log: Log, open_reader: OpenReader, records: Records, clock: Clock, secret: bytes
+    ) -> None:
+        self.compiled = compiled
+        self.log = log
+        self.records = records
+        self._open_reader = open_reader
+        self._clock = clock
+        self._secret = secret
+
+    @property
+    def project(self) -> Project:
+        return self.compiled.project
+
+    def answer(self, wish: Wish, pace: Pace | None = None) -> Served:
+        """The answer; its record is durable when this returns. UsageError for a cursor that does not hold."""
+        served = self.prepare(wish, pace)
+        self.keep(served)
+        return served
+
+    def prepare(self, wish: Wish, pace: Pace | None = None) -> Served:
+        """The answer before its record is written; it must not leave before `keep`."""
+        earlier = read_cursor(self._secret, wish.user_id, wish.cursor) if wish.cursor else []
+        ask = self._ask(wish, earlier, pace)
+        with self._reader(ask.user) as reader:
+            ask = replace(ask, t=max(self._clock.now(), reader.newest_at + 1))
+            pipeline = self.compiled.pipeline(ask.surface, ask.assignments)
+            answer = pipeline.run(ask, reader, pace)
+        names = self.log.ids.names("item", answer.record.keys)
+        cursor = write_cursor(self._secret, wish.user_id, [*earlier, ask.request_id])
+        return Served(answer=answer, item_ids=tuple(names), cursor=cursor)
+
+    def keep(self, served: Served) -> None:
+        """Writes the record, and the trace where there is one, durably."""
+        self.records.write(served.answer.record, served.answer.trace)
+
+    @contextmanager
+    def _reader(self, user: int) -> Iterator[Any]:
+        """The state, then the user's unfolded tail: in that order, so that no event can fall between the two."""
+        with self._open_reader() as reader:
+            tail = None if user == NO_KEY else self.log.user_tail(user, reader.state_offset)
+            yield reader if tail is None or not tail.num_rows else reader.with_tail(tail)
+
+    def _ask(self, wish: Wish, earlier: Sequence[str], pace: Pace | None) -> Ask:
+        request_id = wish.request_id or new_request_id()
+        ids = self.log.ids
+        exclude = ids.lookup("item", list(wish.exclude)) if wish.exclude else NO_KEYS
+        sampled = bucket(request_id, "trace") < self.project.serving.trace_share
+        return Ask(
+            user_id=wish.user_id,
+            request_id=request_id,
+            t=0,
+            user=int(ids.lookup("user", [wish.user_id])[0]),
+            n=wish.n,
+            surface=wish.surface,
+            exclude=exclude[exclude >= 0],
+            prefix=self._shown(earlier),
+            context=wish.context,
+            assignments=assignments_of(self.project, wish.user_id),
+            explore=wish.explore,
+            trace=wish.explain or sampled,
+            deadline_ms=wish.deadline_ms,
+            width=1.0 if pace is None else pace.budget.width.value,
+        )
+
+    def _shown(self, earlier: Sequence[str]) -> Keys:
+        """What the earlier pages showed, in order, each once; a record that is gone shows nothing any more."""
+        records = [self.records.get(request_id) for request_id in earlier]
+        keys = dict.fromkeys(key for record in records if record is not None for key in record.keys)
+        return np.fromiter(keys, np.int64, len(keys))
+
+
+def assignments_of(project: Project, user_id: str) -> dict[str, str]:
+    """experiment → the user's arm; users outside every arm are in `control`."""
+    found = {}
+    for name, section in project.experiment.items():
+        each = section.share / len(section.arms)
+        found[name] = assign(user_id, name, dict.fromkeys(section.arms, each)) if section.arms else CONTROL
+    return found
+
+
+def new_request_id() -> str:
+    """128 random bits in hex: unique without asking anyone."""
+    return secrets.token_hex(16)

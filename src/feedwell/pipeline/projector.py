@@ -1,0 +1,215 @@
+"""The projector: the one process that folds the log into the online state, elected by a file lock.
+
+    log.read(position) → Fold.fold → (state and offset in one transaction) → seal what is folded, now and then
+
+A new epoch (history was loaded) is built aside from the sealed log and swapped in; the old state serves until then.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Protocol
+
+import pyarrow as pa
+
+from feedwell.core import columns as c
+from feedwell.core.errors import Unavailable
+from feedwell.core.telemetry import Telemetry
+from feedwell.features import FeatureSet, Fold, hydrate
+from feedwell.stores.durable import file_lock
+from feedwell.stores.state import StateDirectory, StateStore
+
+BATCH = 10_000
+SEAL_ABOVE = 200_000
+"""Hot rows beyond which folded ones are sealed."""
+_IDLE_S, _ERROR_S, _PATIENCE_S = 0.005, 0.5, 600.0
+_log = logging.getLogger("feedwell.projector")
+
+
+class Log(Protocol):
+    @property
+    def epoch(self) -> int: ...
+    def high_water(self) -> tuple[int, int]: ...
+    def read(self, after_offset: int, limit: int) -> pa.Table: ...
+    def seal(self, upto_offset: int) -> int: ...
+    def sealed_upto(self) -> int: ...
+    def segment_paths(self) -> list[Path]: ...
+
+
+class Projector:
+    """`feature_sets()` are those of all retained releases and of the project as it is; asked again when it may have changed.
+
+    `folder` is the project's `.feedwell`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        log: Log,
+        feature_sets: Callable[[], Sequence[FeatureSet]],
+        *,
+        telemetry: Telemetry | None = None,
+        seal_above: int = SEAL_ABOVE,
+        batch: int = BATCH,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.states = StateDirectory(folder / "state.lmdb")
+        self.telemetry = telemetry or Telemetry()
+        self._lock_file = folder / "projector.lock"
+        self._log = log
+        self._feature_sets = feature_sets
+        self._seal_above = seal_above
+        self._batch = batch
+        self._state: StateStore | None = None
+        self._fold: Fold | None = None
+        self._epoch = -1
+        self._after = -1
+
+    def catch_up(self, *, patience_s: float = _PATIENCE_S) -> int:
+        """Returns once everything that the log held at the call is folded; how many events this call folded itself.
+
+        Where another process is the projector it waits for that one; Unavailable when its patience ends.
+        """
+        target = self._log.high_water()[0]
+        deadline = monotonic() + patience_s
+        while True:
+            try:
+                with file_lock(self._lock_file, wait=False):
+                    self.refresh()
+                    return self._fold_to_end()
+            except Unavailable:
+                if self._folded_elsewhere(target):
+                    return 0
+                if monotonic() > deadline:
+                    raise Unavailable(
+                        f"waiting for the projector: it has not folded offset {target} within {patience_s:.0f} s; "
+                        "look at its log, or stop the process that holds projector.lock"
+                    ) from None
+                sleep(0.02)
+
+    def run_forever(self, stop: threading.Event, *, refresh_s: float = 1.0) -> None:
+        """Folds until `stop` is set; waits for the lock as long as another process holds it. An error is logged and
+        counted, the state opened anew, and folding resumes where the last commit left it."""
+        while not stop.is_set():
+            try:
+                with file_lock(self._lock_file, wait=False):
+                    self._follow(stop, refresh_s)
+            except Unavailable:
+                stop.wait(_ERROR_S)
+            except Exception:  # the projector's broad except: it must outlive any one batch
+                _log.exception("the projector failed; it resumes after the last commit")
+                self.telemetry.count("projector_errors")
+                self.close()
+                stop.wait(_ERROR_S)
+        self.close()
+
+    def refresh(self) -> None:
+        """Opens or builds the state of the log's epoch and takes up feature sets that were added. The lock is held.
+
+        Views that no feature set declares any more are dropped by `run_forever` only: a short-lived caller need not know
+        every release that others serve.
+        """
+        epoch = self._log.epoch
+        sets = list(self._feature_sets())
+        if self.states.epoch != epoch:
+            self._build(epoch, sets)
+        if self._state is None or self._epoch != epoch:
+            self._close_state()
+            self._state, self._epoch = self.states.open(), epoch
+        fold = Fold(sets, self._state, epoch=epoch)
+        if self._fold is None or {v.digest for v in fold.views} != {v.digest for v in self._fold.views}:
+            self._fold, self._after = fold, fold.position
+
+    @property
+    def lag(self) -> int:
+        """Events in the log that are not folded yet."""
+        return max(0, self._log.high_water()[0] - self._after)
+
+    def close(self) -> None:
+        self._close_state()
+        self._fold = None
+
+    def _follow(self, stop: threading.Event, refresh_s: float) -> None:
+        self.close()
+        due = 0.0
+        while not stop.is_set():
+            if monotonic() >= due:
+                before = self._fold
+                self.refresh()
+                if self._fold is not None and self._fold is not before:
+                    self._fold.drop_others()
+                due = monotonic() + refresh_s
+            if not self._fold_one():
+                self.telemetry.gauge("projector_lag_events", self.lag)
+                stop.wait(_IDLE_S)
+
+    def _fold_to_end(self) -> int:
+        n = 0
+        while True:
+            before = self._after
+            if not self._fold_one():
+                break
+            n += self._after - before
+        return n
+
+    def _fold_one(self) -> bool:
+        """One batch; whether there was any."""
+        assert self._fold is not None
+        batch = self._log.read(self._after, self._batch)
+        if batch.num_rows:
+            begin = monotonic()
+            self._fold.fold(batch)
+            self._after = batch[c.OFFSET][-1].as_py()
+            self.telemetry.count("projector_events", batch.num_rows)
+            self.telemetry.observe_ms("projector_batch", (monotonic() - begin) * 1e3)
+            self._seal_if_due()
+            return True
+        return self._skip_forgotten()
+
+    def _skip_forgotten(self) -> bool:
+        """An empty read is the end of the log, or a stretch of events of forgotten users: those are stepped over."""
+        end = self._log.high_water()[0]
+        if self._after >= end:
+            return False
+        self._after = min(end, self._after + self._batch)
+        return True
+
+    def _seal_if_due(self) -> None:
+        if self._after - self._log.sealed_upto() > self._seal_above:
+            self.telemetry.count("projector_sealed", self._log.seal(self._after))
+
+    def _build(self, epoch: int, sets: Sequence[FeatureSet]) -> None:
+        """A state of that epoch from the sealed log, aside, then swapped in."""
+        begin = monotonic()
+        upto = self._log.high_water()[0]
+        if self._log.segment_paths():
+            self._log.seal(upto)
+        state = self.states.fresh(epoch)
+        try:
+            segments = self._log.segment_paths()
+            for features in sets if segments else ():
+                hydrate(features, segments, state, epoch=epoch, upto_offset=upto)
+        finally:
+            state.close()
+        self.states.swap(epoch)
+        self.telemetry.observe_ms("projector_hydrate", (monotonic() - begin) * 1e3)
+
+    def _close_state(self) -> None:
+        if self._state is not None:
+            self._state.close()
+        self._state = None
+
+    def _folded_elsewhere(self, target: int) -> bool:
+        if target < 0:
+            return self.states.epoch == self._log.epoch
+        if self.states.epoch != self._log.epoch:
+            return False
+        state = self.states.open()
+        try:
+            return Fold(list(self._feature_sets()), state).position >= target
+        finally:
+            state.close()

@@ -1,0 +1,155 @@
+"""SlateRecord and Trace: what is kept of an answer, as plain data that JSON can hold."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from feedwell.core.candidates import Candidates, Retrieved
+from feedwell.core.needs import HistoryNeed, ObjectsNeed, RankingNeed
+from feedwell.core.request import History, Ranking, Request, UserSide
+from feedwell.core.slate import NO_EXPLORATION, Slate, SlateRecord
+from feedwell.pipeline.ask import Ask, Reader
+from feedwell.pipeline.notes import Notes
+
+if TYPE_CHECKING:
+    from feedwell.pipeline.compile import Pipeline
+
+RETRIEVED, IN_SLATE = "retrieved", "in slate"
+
+
+def slate_record(
+    pipeline: Pipeline,
+    request: Request,
+    reader: Reader,
+    ask: Ask,
+    slate: Slate,
+    scored: Candidates,
+    draws: list[dict[str, Any]],
+    done: Candidates,
+    notes: Notes,
+    fallback: str,
+) -> SlateRecord:
+    rows = slate.rows_n
+    n_item = len(pipeline.item_columns)
+    if slate.unscored and pipeline.ranker is not None:
+        notes.degrade("slate", "no value for a slot: retrieval order", kind="unscored")
+    return SlateRecord(
+        request_id=request.request_id,
+        user=request.user,
+        user_id=request.user_id,
+        t=request.t,
+        surface=request.surface,
+        n=request.n,
+        release_id=pipeline.release_id,
+        project_digest=pipeline.project_digest,
+        epoch=reader.epoch,
+        state_offset=reader.state_offset,
+        tail_offset=reader.tail_offset,
+        seed=pipeline.seed,
+        width=request.width,
+        keys=scored.keys_N[rows].tolist(),
+        utility=slate.utility_n.tolist(),
+        propensity=slate.propensity_n.tolist(),
+        sources=scored.sources_N[rows].tolist(),
+        source_names=list(scored.source_names),
+        predictions={name: p_N[rows].tolist() for name, p_N in scored.predictions.items()} | _value(scored, slate),
+        feature_names=list(pipeline.item_columns),
+        features=scored.features_NF[rows, :n_item].tolist(),
+        user_features={name: float(request.side.features.get(name, np.nan)) for name in pipeline.user_columns},
+        assignments=dict(request.assignments),
+        degraded=list(notes.degraded),
+        counts=_counts(done, notes),
+        widths=dict(notes.widths),
+        draws=draws,
+        explore=asdict(pipeline.project.slate.explore if ask.explore else NO_EXPLORATION),
+        exclude=request.exclude.tolist(),
+        prefix=request.prefix.tolist(),
+        short=slate.short,
+        relaxed=list(slate.relaxed),
+        fallback=fallback,
+        stage_ms={**{k: round(v, 3) for k, v in notes.stage_ms.items()}, "total": round(notes.elapsed_ms, 3)},
+        traced=ask.trace,
+    )
+
+
+def accounted(counts: dict[str, int]) -> int:
+    """What is left of `retrieved` after all that the record accounts for: 0, or the accounting is wrong."""
+    gone = sum(n for reason, n in counts.items() if reason != RETRIEVED and ": " not in reason)
+    return counts[RETRIEVED] - gone
+
+
+def trace_of(
+    pipeline: Pipeline,
+    request: Request,
+    retrieved: dict[str, Retrieved],
+    scored: Candidates,
+    done: Candidates,
+) -> dict[str, Any]:
+    """Everything that the request saw: enough to run it again without any store."""
+    columns = {name: scored.columns[name] for name in pipeline.item_columns if name in scored.columns}
+    return {
+        "request_id": request.request_id,
+        "context": dict(request.context),
+        "side": dump_side(request.side),
+        "retrieved": {name: {"keys": r.keys_N, "scores": r.scores_N} for name, r in retrieved.items()},
+        "all": {"keys": done.keys_N, "sources": done.sources_N, "status": done.status_N, "reasons": list(done.reasons)},
+        "scored": {
+            "keys": scored.keys_N,
+            "feature_names": list(scored.feature_names),
+            "features": scored.features_NF,
+            "columns": columns,
+            "predictions": dict(scored.predictions),
+            "value": scored.value_N,
+            "group": scored.group_N,
+        },
+    }
+
+
+def dump_side(side: UserSide) -> dict[str, Any]:
+    return {
+        "features": {name: float(v) for name, v in side.features.items()},
+        "histories": [
+            [asdict(n), {"keys": h.keys_L, "at": h.at_L, "type": h.type_L}] for n, h in side.histories.items()
+        ],
+        "objects": [[asdict(need), keys] for need, keys in side.objects.items()],
+        "rankings": [[asdict(n), {"keys": r.keys_N, "scores": r.scores_N}] for n, r in side.rankings.items()],
+    }
+
+
+def load_side(dumped: dict[str, Any]) -> UserSide:
+    """The user side back from a trace."""
+    return UserSide(
+        features={name: np.nan if v is None else v for name, v in dumped["features"].items()},
+        histories={
+            HistoryNeed(**_tuples(need)): History(
+                keys_L=np.array(h["keys"], np.int64),
+                at_L=np.array(h["at"], np.int64),
+                type_L=np.array(h["type"], np.int16),
+            )
+            for need, h in dumped["histories"]
+        },
+        objects={ObjectsNeed(**_tuples(need)): np.array(keys, np.int64) for need, keys in dumped["objects"]},
+        rankings={
+            RankingNeed(**_tuples(need)): Ranking(
+                keys_N=np.array(r["keys"], np.int64), scores_N=np.array(r["scores"], np.float64)
+            )
+            for need, r in dumped["rankings"]
+        },
+    )
+
+
+def _tuples(need: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in need.items()}
+
+
+def _value(scored: Candidates, slate: Slate) -> dict[str, list[float]]:
+    return {"value": scored.value_N[slate.rows_n].tolist()}
+
+
+def _counts(done: Candidates, notes: Notes) -> dict[str, int]:
+    by_reason = done.counts()
+    in_slate = by_reason.pop("")
+    return {RETRIEVED: len(done), IN_SLATE: in_slate, **by_reason, **notes.extra}

@@ -1,0 +1,303 @@
+"""The request flow, step by step: user side → sources → filters → item side → scores → slate → record.
+
+A part may fail, the request may not: whatever a part raises or returns is counted, named in `degraded` and worked around.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feedwell.core.candidates import NOT_SELECTED, Candidates, Float, Retrieved, merge
+from feedwell.core.keys import contains, union
+from feedwell.core.protocols import Filter, SlateStep
+from feedwell.core.request import NO_KEYS, Keys, Request, UserSide
+from feedwell.core.rng import stream
+from feedwell.core.sampler import build_slate
+from feedwell.core.slate import NO_EXPLORATION, Slate
+from feedwell.pipeline.ask import Answer, Ask, Reader
+from feedwell.pipeline.draws import RecordedStep
+from feedwell.pipeline.gather import Pace, gather
+from feedwell.pipeline.notes import Notes
+from feedwell.pipeline.record import slate_record, trace_of
+from feedwell.pipeline.returned import sound_columns, sound_mask, sound_rows
+from feedwell.pipeline.tape import Taped
+
+if TYPE_CHECKING:
+    from feedwell.pipeline.compile import Pipeline
+
+NEWEST = "newest"
+VALUE = "value"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """`all` that was retrieved with what became of each row; `live` are the rows still in, at `rows` of `all`."""
+
+    all: Candidates
+    live: Candidates
+    rows: NDArray[np.intp]
+
+    @staticmethod
+    def of(candidates: Candidates) -> Pool:
+        return Pool(all=candidates, live=candidates, rows=np.arange(len(candidates)))
+
+    def keep(self, keep_n: NDArray[np.bool_], reason: str) -> Pool:
+        """Without the live rows that `keep_n` rules out, which get `reason`."""
+        if keep_n.all():
+            return replace(self, all=replace(self.all, reasons=(*self.all.reasons, reason)))
+        drop_N = np.zeros(len(self.all), np.bool_)
+        drop_N[self.rows[~keep_n]] = True
+        return Pool(all=self.all.dropped(drop_N, reason), live=self.live.take(keep_n), rows=self.rows[keep_n])
+
+
+def run(pipeline: Pipeline, ask: Ask, reader: Reader, pace: Pace | None, notes: Notes) -> Answer:
+    """The whole flow for one request; with a pace the sources keep to the deadline."""
+    tape = Taped(reader) if ask.trace else None
+    request, retrieved, pool, fallback, shown = _candidates(pipeline, ask, tape or reader, pace, notes)
+    with notes.stage("score"):
+        scored = _scored(pipeline, request, pool.live, notes)
+    pool = replace(pool, live=scored)
+    with notes.stage("slate"):
+        slate, draws = _slate(pipeline, request, ask, scored, shown, notes)
+    chosen_N = np.zeros(len(pool.live), np.bool_)
+    chosen_N[slate.rows_n] = True
+    done = pool.keep(chosen_N, NOT_SELECTED).all
+    notes.telemetry.observe_ms("request", notes.elapsed_ms)
+    if pace is not None:
+        pace.answered(notes)
+    record = slate_record(pipeline, request, reader, ask, slate, scored, draws, done, notes, fallback)
+    trace = None
+    if tape is not None:
+        trace = trace_of(pipeline, request, retrieved, scored, done) | {"items": tape.items()}
+    return Answer(request=request, record=record, slate=slate, scored=scored, candidates=done, trace=trace)
+
+
+def retrieve(pipeline: Pipeline, ask: Ask, reader: Reader, notes: Notes) -> Candidates:
+    """The candidates that a ranker would see: merged, filtered, cut, with their features. Training rows come from here."""
+    return _candidates(pipeline, ask, reader, None, notes)[2].live
+
+
+def _candidates(
+    pipeline: Pipeline, ask: Ask, reader: Reader, pace: Pace | None, notes: Notes
+) -> tuple[Request, dict[str, Retrieved], Pool, str, Candidates | None]:
+    with notes.stage("user_side"):
+        request = _request(pipeline, ask, reader.user_side(ask.user, ask.t), notes)
+    with notes.stage("sources"):
+        retrieved = gather(pipeline.sources, request, notes, pace, ask.widths)
+    pool, shown = _screened(pipeline, request, retrieved, reader, notes)
+    fallback = ""
+    for name in (*pipeline.fallbacks, NEWEST):
+        if len(pool.live):
+            break
+        if name in retrieved or (ask.widths is not None and name not in ask.widths):
+            continue
+        with notes.stage("fallback"):
+            retrieved = {**retrieved, name: _fallback(pipeline, name, request, notes)}
+        if len(retrieved[name].keys_N):
+            fallback = name
+            pool, shown = _screened(pipeline, request, retrieved, reader, notes)
+    if fallback:
+        notes.degrade("sources", f"nothing to show, fell back to '{fallback}'", kind="fallback")
+    elif not len(pool.live):
+        fallback = "empty"
+        notes.degrade("sources", "nothing to show, no fallback had anything", kind="empty")
+    return request, retrieved, pool, fallback, shown
+
+
+def _request(pipeline: Pipeline, ask: Ask, side: UserSide, notes: Notes) -> Request:
+    request = Request(
+        request_id=ask.request_id,
+        user_id=ask.user_id,
+        t=ask.t,
+        n=ask.n or pipeline.project.slate.k,
+        user=ask.user,
+        surface=ask.surface,
+        exclude=union(ask.exclude),
+        prefix=ask.prefix,
+        context=ask.context,
+        side=side,
+        assignments=ask.assignments,
+        deadline_us=round((notes.deadline_ms or 0) * 1e3),
+        width=ask.width,
+        seed=pipeline.seed,
+    )
+    return replace(request, skip=_skipped_by_filters(pipeline.filters, request, notes))
+
+
+def _skipped_by_filters(filters: Mapping[str, Filter], request: Request, notes: Notes) -> Keys:
+    """A hint for the sources; a filter that fails here fails again when it filters, and is named there."""
+    parts: list[Keys] = []
+    for name, part in filters.items():
+        skips = getattr(part, "skips", None)
+        if skips is not None:
+            try:
+                parts.append(np.asarray(skips(request), dtype=np.int64))
+            except Exception:  # noqa: BLE001 - the runner's broad except
+                notes.telemetry.count("skips_failed", part=name)
+    return union(*parts)
+
+
+def _fallback(pipeline: Pipeline, name: str, request: Request, notes: Notes) -> Retrieved:
+    """Asked for all it has at full width: it is the last hope, and a leaderboard is cheap."""
+    nothing = Retrieved(keys_N=NO_KEYS, scores_N=np.empty(0))
+    try:
+        if name == NEWEST:
+            ranking = request.side.rankings[pipeline.newest]
+            returned = Retrieved(keys_N=ranking.keys_N, scores_N=ranking.scores_N)
+            rows = sound_rows(name, returned, pipeline.newest.k, 1.0, notes)
+        else:
+            part = pipeline.fallbacks[name]
+            rows = sound_rows(name, part(replace(request, width=1.0)), int(getattr(part.config, "k", 1000)), 1.0, notes)
+    except Exception as error:  # noqa: BLE001 - the runner's broad except
+        notes.failed(name, error)
+        return nothing
+    notes.widths[name] = 1.0
+    return rows
+
+
+def _screened(
+    pipeline: Pipeline, request: Request, retrieved: Mapping[str, Retrieved], reader: Reader, notes: Notes
+) -> tuple[Pool, Candidates | None]:
+    """Merged, filtered, cut and with the item side read; and the rows of what this scroll has shown."""
+    with notes.stage("merge"):
+        pool = Pool.of(_interleaved(merge(list(retrieved.items()))))
+    with notes.stage("filters"):
+        for reason, keys in (("filter.exclude", request.exclude), ("filter.shown", np.sort(request.prefix))):
+            if len(keys):
+                pool = pool.keep(~contains(keys, pool.live.keys_N), reason)
+        pool = _filtered(pipeline.early_filters, request, pool, notes)
+        limit = max(request.n, math.ceil(pipeline.project.serving.max_candidates * request.width))
+        if len(pool.live) > limit:
+            pool = pool.keep(np.arange(len(pool.live)) < limit, "cut.candidates")
+    with notes.stage("item_side"):
+        live, shown = _with_items(pipeline, request, pool.live, reader)
+    with notes.stage("filters"):
+        return _filtered(pipeline.late_filters, request, replace(pool, live=live), notes), shown
+
+
+def _interleaved(candidates: Candidates) -> Candidates:
+    """The sources' best first, taking turns in declared order: this is the retrieval order that cuts and NaN rows use."""
+    rank_NS = np.full(candidates.retrieval_NS.shape, len(candidates))
+    for s in range(len(candidates.source_names)):
+        rows = np.flatnonzero(candidates.sources_N & np.uint64(1 << s))
+        rank_NS[rows, s] = np.arange(len(rows))
+    if rank_NS.shape[1] < 2:
+        return candidates
+    return candidates.take(np.lexsort((rank_NS.argmin(1), rank_NS.min(1))))
+
+
+def _filtered(filters: Mapping[str, Filter], request: Request, pool: Pool, notes: Notes) -> Pool:
+    """Drops what each filter rules out. One that fails rules out everything: not serving beats serving the blocked."""
+    for name, part in filters.items():
+        n = len(pool.live)
+        try:
+            keep_n = sound_mask(part(request, pool.live), n) if n else np.ones(0, np.bool_)
+        except Exception as error:  # noqa: BLE001 - the runner's broad except
+            notes.failed(name, error)
+            keep_n = np.full(n, getattr(part, "fail_open", False))
+        pool = pool.keep(keep_n, name)
+    return pool
+
+
+def _with_items(
+    pipeline: Pipeline, request: Request, live: Candidates, reader: Reader
+) -> tuple[Candidates, Candidates | None]:
+    """One batched read for the candidates and for what this scroll has shown."""
+    shown = _bare(request.prefix) if len(request.prefix) else None
+    keys_M = live.keys_N if shown is None else np.concatenate([live.keys_N, shown.keys_N])
+    names = pipeline.item_columns
+    if names and len(keys_M):
+        read_MF = np.asarray(reader.item_side(request.user, keys_M, request.t), np.float64)
+    else:
+        read_MF = np.full((len(keys_M), len(names)), np.nan)
+    read_MF = np.where(np.isfinite(read_MF), read_MF, np.nan)
+    user_F = np.array([request.side.features.get(name, np.nan) for name in pipeline.user_columns], np.float32)
+    n = len(live)
+    return _featured(pipeline, live, read_MF[:n], user_F), shown and _featured(pipeline, shown, read_MF[n:], user_F)
+
+
+def _featured(pipeline: Pipeline, rows: Candidates, read_NF: Float, user_F: NDArray[np.float32]) -> Candidates:
+    n = len(rows)
+    with np.errstate(over="ignore"):
+        features_NF = np.concatenate([read_NF.astype(np.float32), np.broadcast_to(user_F, (n, len(user_F)))], axis=1)
+    columns = {
+        name: _locked(np.ascontiguousarray(read_NF[:, f]))
+        for f, name in enumerate(pipeline.item_columns)
+        if "." in name
+    }
+    group_N = columns.get(pipeline.group_column)
+    return rows.with_columns(
+        features_NF=_locked(features_NF),
+        feature_names=(*pipeline.item_columns, *pipeline.user_columns),
+        columns=columns,
+        group_N=rows.group_N if group_N is None else _locked(np.where(np.isnan(group_N), -1, group_N).astype(np.int64)),
+    )
+
+
+def _scored(pipeline: Pipeline, request: Request, live: Candidates, notes: Notes) -> Candidates:
+    """With predictions and a value; both NaN where their scorer failed, so that retrieval order decides."""
+    if pipeline.ranker is None or not len(live):
+        return live
+    columns = dict(_columns_of("ranker", pipeline.ranker, request, live, notes))
+    value_N = columns.pop(VALUE, None)
+    live = live.with_columns(predictions={name: _locked(p_N) for name, p_N in columns.items()})
+    if value_N is None and columns:
+        value_N = _columns_of("value", pipeline.value, request, live, notes).get(VALUE)
+    return live if value_N is None else live.with_columns(value_N=_locked(value_N))
+
+
+def _columns_of(name: str, part: Any, request: Request, live: Candidates, notes: Notes) -> Mapping[str, Float]:
+    try:
+        with notes.stage(name):
+            return sound_columns(name, part(request, live), len(live), notes)
+    except Exception as error:  # noqa: BLE001 - the runner's broad except
+        notes.failed(name, error)
+        return {}
+
+
+def _slate(
+    pipeline: Pipeline, request: Request, ask: Ask, scored: Candidates, shown: Candidates | None, notes: Notes
+) -> tuple[Slate, list[dict[str, Any]]]:
+    explore = pipeline.project.slate.explore if ask.explore else NO_EXPLORATION
+    slot_0 = len(request.prefix)
+
+    def built(step: SlateStep) -> tuple[Slate, list[dict[str, Any]]]:
+        recorded = RecordedStep(step, scored.keys_N, explore, slot_0)
+        rng = stream(pipeline.seed, request.request_id)
+        slate = build_slate(recorded, scored.keys_N, request.n, rng, explore, slot_0=slot_0)
+        return slate, recorded.draws
+
+    try:
+        return built(pipeline.slate.begin(request, scored, shown))
+    except Exception as error:  # noqa: BLE001 - the runner's broad except
+        notes.failed("slate", error)
+        return built(_ByValue(scored.value_N))
+
+
+class _ByValue:
+    """The plainest slate, for when the declared policy fails."""
+
+    def __init__(self, value_N: Float) -> None:
+        self.relaxed: Sequence[str] = ()
+        self._u_N = value_N.copy()
+
+    def utilities(self) -> Float:
+        return self._u_N
+
+    def choose(self, row: int) -> None:
+        self._u_N[row] = -np.inf
+
+
+def _bare(keys_N: Keys) -> Candidates:
+    return merge([("shown", Retrieved(keys_N=keys_N, scores_N=np.full(len(keys_N), np.nan)))])
+
+
+def _locked(column: NDArray[Any]) -> NDArray[Any]:
+    column.setflags(write=False)
+    return column
