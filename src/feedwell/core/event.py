@@ -55,8 +55,8 @@ class RawEvent:
 
 
 def hash_event_id(event_id: str) -> bytes:
-    """128 bits that stand for a client's event id in the de-duplication sets."""
-    return hashlib.blake2b(event_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    """128 bits that stand for a client's event id in the de-duplication sets (MD5: what the batch engine has too)."""
+    return hashlib.md5(event_id.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
 
 
 def scale_value(value: float | None, scale: int) -> int | None:

@@ -1,4 +1,4 @@
-"""Files that survive a crash whole (written beside, synced, renamed, the folder synced), and a lock between processes."""
+"""Files that survive a crash whole: written beside, synced, renamed; and a lock between processes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def file_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Held by one block of one process at a time, freed when the holder dies; Unavailable if held and not waited for."""
+    """Held by one block of one process at a time, freed when it dies; Unavailable if held and not waited for."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:

@@ -112,7 +112,7 @@ class CatalogCache:
         own: str | None,
         planned: Mapping[tuple[str, int], Current],
     ) -> None:
-        """Set the derived keys that the event did not name; `own`: the entity of a catalog event, whose row is explicit."""
+        """Set the derived keys that the event did not name; `own`: the entity of a catalog event."""
         for name, owner, _ in self.order:
             place, owner_key = self._place[name], keys[self._place[owner]]
             if keys[place] != NO_KEY or owner_key == NO_KEY or owner == own:

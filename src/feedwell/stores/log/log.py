@@ -5,7 +5,7 @@ Newest events are hot (SQLite); `seal` moves them to Parquet segments; a load of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from feedwell.stores.durable import file_lock
 from feedwell.stores.ids import IdStore
 from feedwell.stores.log.append import Appended, Appender
 from feedwell.stores.log.dedupe import SealedIds
+from feedwell.stores.log.history import LoadReport, Progress, load_history, load_live
 from feedwell.stores.log.hot import HotFile, quoted
 from feedwell.stores.log.manifest import Manifest, ManifestFile
 from feedwell.stores.log.schema import event_schema, rows_to_table, without_users
@@ -77,7 +78,7 @@ class EventLog:
         self, events: Sequence[RawEvent], *, origin: Origin = "live", digests: Sequence[bytes] | None = None
     ) -> Appended:
         """Offsets of these events, durable on return; all or none are stored. An event whose id the log holds and a
-        catalog event (`$item`) whose row is the current one are duplicates. `digests`: 16 bytes each, instead of ids."""
+        catalog event (`$item`) whose row is the current one are duplicates. `digests`: 16 bytes each, for ids."""
         return self._appender.append(events, origin=origin, digests=digests)
 
     def high_water(self) -> tuple[int, int]:
@@ -141,9 +142,30 @@ class EventLog:
         return self.manifest_file.current().sealed_upto
 
     def seal(self, upto_offset: int) -> int:
-        """How many hot events up to that offset moved to segments; crash-safe at every point, reading goes on meanwhile.
+        """How many hot events up to that offset moved to segments; crash-safe at every point, readers go on meanwhile.
         The caller sees to it that the projector has folded them."""
         return seal_hot(self, upto_offset)
+
+    def load_history(
+        self,
+        rows: Iterable[pa.Table],
+        *,
+        assumed_delay: int | None = None,
+        memory_mb: int = 2048,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> LoadReport:
+        """What was loaded: raw tables (`raw_schema`; absent columns are null) become sealed segments of a new epoch.
+
+        Larger than memory; all or nothing, also through a crash, and when `rows` raises. `available_at` is `ts` +
+        `assumed_delay` (µs; default: the project's) where null. Loading the same rows again changes nothing.
+        """
+        delay = self.project.data.assumed_delay if assumed_delay is None else assumed_delay
+        return load_history(self, rows, assumed_delay=delay, memory_mb=memory_mb, threads=threads, progress=progress)
+
+    def load_live(self, rows: Iterable[pa.Table], *, progress: Progress | None = None) -> LoadReport:
+        """What was appended: the same raw tables as live events, available from now on."""
+        return load_live(self, rows, progress=progress)
 
     def forget(self, user_id: str) -> int:
         """The user's key, from now on invisible to every reader, its dictionary row destroyed; -1 when unknown."""

@@ -47,7 +47,7 @@ def event_schema(entities: Sequence[str]) -> pa.Schema:
 
 
 def raw_schema(entities: Sequence[str]) -> pa.Schema:
-    """The columns of a raw table for `load_history`: outside ids as text (null: none), times in µs, the file's number."""
+    """The columns of a raw table for `load_history`: outside ids as text (null: none), times in µs."""
     text = [(name, pa.string()) for name in (*entities, *RAW_TEXT)]
     return pa.schema(
         [
