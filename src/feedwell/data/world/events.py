@@ -19,7 +19,7 @@ USER, ITEM, CREATOR, CATEGORY = "u", "i", "c", "k"
 class SessionRequest:
     """One slate asked for: `n` slots for `user_id` at `ts` (µs); `page` counts from 0 within the session.
 
-    A serving system may put its own `request_id` in (`dataclasses.replace`): no luck depends on it. Keep `session` and `ts`.
+    A serving system may put its own `request_id` in (`dataclasses.replace`): no luck depends on it. Keep the rest.
     """
 
     request_id: str
