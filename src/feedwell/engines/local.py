@@ -1,0 +1,47 @@
+"""LocalEngine: DuckDB in this process, as the batch engine reads Parquet segments."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import duckdb
+import pyarrow as pa
+
+
+class Engine(Protocol):
+    """Runs one projection over immutable Parquet files."""
+
+    def scan(self, paths: Sequence[Path], select: Sequence[str], where: str = "TRUE") -> pa.Table:
+        """The SQL expressions `select` (each with its alias) over the rows where `where` holds, in file order."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalEngine:
+    """DuckDB with its limits set. 0 threads: as many as DuckDB finds; work beyond `memory` spills under `temp`."""
+
+    threads: int = 0
+    memory: str = "4GB"
+    temp: Path | None = None
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """A fresh in-memory connection; it must not fetch extensions from anywhere."""
+        settings: dict[str, str | int] = {
+            "memory_limit": self.memory,
+            "temp_directory": str(self.temp or Path(tempfile.gettempdir()) / "feedwell-duckdb"),
+            "autoinstall_known_extensions": "false",
+            "preserve_insertion_order": "true",
+        }
+        if self.threads:
+            settings["threads"] = self.threads
+        return duckdb.connect(config=settings)
+
+    def scan(self, paths: Sequence[Path], select: Sequence[str], where: str = "TRUE") -> pa.Table:
+        files = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
+        with self.connect() as connection:
+            query = f"SELECT {', '.join(select)} FROM read_parquet([{files}]) WHERE {where}"
+            return connection.execute(query).to_arrow_table()

@@ -1,0 +1,1 @@
+"""One file = one aggregate: its config, the measures it keeps, and its readings."""

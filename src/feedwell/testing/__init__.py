@@ -1,0 +1,1 @@
+"""Public conformance checks: what a part, a store or a set of features must pass."""

@@ -1,0 +1,358 @@
+"""Parity: whether all readings of a project's features give the same values over generated logs.
+
+Many small logs stand side by side in one: each has its own users, items, categories and creators, so that none can see
+another, and one batch reads them all. Times crowd around the edges that go wrong: ties, and hop and window boundaries.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feedwell.core.clock import DAY, HOUR, MINUTE
+from feedwell.core.project import EntitySection, EventSection, FeatureConfig, Project, ProjectSection
+from feedwell.features import FeatureSet, Fold, StateReader, asof, hydrate, reference
+from feedwell.stores.log.schema import event_schema
+from feedwell.stores.state import MemoryState, StateStore
+
+START = 1_700_000_000_000_000 // (6 * HOUR) * (6 * HOUR)
+SPAN = 40 * DAY
+DECAYED_TOLERANCE = 1e-9
+_USERS, _ITEMS, _CATEGORIES, _CREATORS = 3, 4, 3, 2
+_WINDOWS = ("1h", "2h", "1d", "7d", "30d")
+Event = dict[str, Any]
+
+
+def parity_project() -> Project:
+    """Every aggregate, over every kind of key, with windows of each hop."""
+    features: dict[str, dict[str, Any]] = {
+        "user_views": {"entity": "user", "aggregate": "count", "events": ["view"], "windows": _WINDOWS},
+        "user_views_all": {"entity": "user", "aggregate": "count", "events": ["view"]},
+        "item_views": {"entity": "item", "aggregate": "count", "events": ["view", "click"], "windows": _WINDOWS},
+        "item_home": {
+            "entity": "item",
+            "aggregate": "count",
+            "events": ["view"],
+            "where": 'surface == "home"',
+            "windows": ["1d"],
+        },
+        "item_good": {
+            "entity": "item",
+            "aggregate": "count",
+            "events": ["rate"],
+            "where": "value >= 4",
+            "windows": ["7d"],
+        },
+        "category_views": {"entity": "category", "aggregate": "count", "events": ["view"], "windows": ["1d", "30d"]},
+        "affinity": {"entity": ["user", "category"], "aggregate": "count", "events": ["view"], "windows": ["1h", "7d"]},
+        "creator_seen": {"entity": ["user", "creator"], "aggregate": "count", "events": ["view", "click"]},
+        "pair_views": {"entity": ["user", "item"], "aggregate": "count", "events": ["view"], "windows": ["2h"]},
+        "user_spend": {"entity": "user", "aggregate": "sum", "events": ["buy"], "windows": ["1d", "30d"]},
+        "item_income": {"entity": "item", "aggregate": "sum", "events": ["buy"]},
+        "item_rating": {"entity": "item", "aggregate": "mean", "events": ["rate"], "windows": ["1d", "30d"]},
+        "user_rating": {"entity": "user", "aggregate": "mean", "events": ["rate"]},
+        "ctr": {
+            "entity": "item",
+            "aggregate": "rate",
+            "events": ["view"],
+            "numerator": ["click"],
+            "windows": ["1h", "7d"],
+        },
+        "user_ctr": {"entity": ["user", "category"], "aggregate": "rate", "events": ["view"], "numerator": ["click"]},
+        "last_paid": {"entity": "user", "aggregate": "last_value", "events": ["buy"]},
+        "item_last_rate": {"entity": "item", "aggregate": "last_value", "events": ["rate"]},
+        "recent": {"entity": "user", "aggregate": "last_n", "events": ["view", "click"], "n": 5},
+        "since_view": {"entity": "user", "aggregate": "time_since_last", "events": ["view"]},
+        "pair_since": {"entity": ["user", "item"], "aggregate": "time_since_last", "events": ["view", "click"]},
+        "item_age": {"entity": "item", "aggregate": "age", "since": "catalog"},
+        "user_age": {"entity": "user", "aggregate": "age"},
+        "item_first": {"entity": "item", "aggregate": "age", "events": ["view"]},
+        "item_hot": {"entity": "item", "aggregate": "decayed_count", "events": ["view"], "half_life": "1h"},
+        "user_warm": {"entity": "user", "aggregate": "decayed_count", "events": ["view", "click"], "half_life": "1d"},
+        "follows": {"entity": ["user", "creator"], "aggregate": "is_active", "events": ["follow"]},
+        "likes": {"entity": ["user", "item"], "aggregate": "is_active", "events": ["like", "save"]},
+        "n_follows": {"entity": "user", "aggregate": "active_count", "events": ["follow"]},
+        "followers": {"entity": "creator", "aggregate": "active_count", "events": ["follow"]},
+        "item_likes": {"entity": "item", "aggregate": "active_count", "events": ["like", "save"]},
+        "price": {"entity": "item", "aggregate": "column", "column": "price"},
+        "years": {"entity": "user", "aggregate": "column", "column": "years"},
+        "category_key": {"entity": "item", "aggregate": "column", "column": "category"},
+    }
+    return Project(
+        project=ProjectSection(name="parity"),
+        event={
+            "buy": EventSection(value_scale=100),
+            "rate": EventSection(),
+            "view": EventSection(),
+            "click": EventSection(),
+            "like": EventSection(undone_by="unlike"),
+            "save": EventSection(),
+            "follow": EventSection(object="creator", undone_by="unfollow"),
+            "unfollow": EventSection(object="creator"),
+        },
+        entity={
+            "user": EntitySection(columns={"years": "int"}),
+            "item": EntitySection(
+                columns={"price": "float", "created_at": "time", "category": "string", "creator_id": "string"},
+                created_at="created_at",
+            ),
+            "category": EntitySection.model_validate({"from": "item.category"}),
+            "creator": EntitySection.model_validate({"from": "item.creator_id"}),
+        },
+        feature={name: FeatureConfig.model_validate(body) for name, body in features.items()},
+    )
+
+
+@dataclass(kw_only=True)
+class GeneratedLog:
+    """`n_logs` small logs in one: `events` in order, and the frame of each log as rows of (t, user, item)."""
+
+    n_logs: int
+    events: list[Event]
+    frames: list[list[dict[str, int]]]
+    times: list[int]
+
+    def of(self, log: int) -> list[Event]:
+        return [e for e in self.events if e["_log"] == log]
+
+    def table(self, project: Project, events: Sequence[Event] | None = None) -> pa.Table:
+        """The events with the log's schema."""
+        schema = event_schema(project.entities)
+        rows = [{**e, "payload": json.dumps(e["payload"])} for e in (self.events if events is None else events)]
+        return pa.table({f.name: pa.array([r[f.name] for r in rows], f.type) for f in schema}, schema=schema)
+
+
+def generate(seed: int, n_logs: int = 1, n_events: int = 40, n_times: int = 4) -> GeneratedLog:
+    """Deterministic by seed; about `n_events` per log, asked at `n_times` common times."""
+    rng = np.random.default_rng(seed)
+    instants = np.sort(_instants(rng, 30 + n_events // 2))
+    times = sorted({int(t) for t in rng.choice(_near(rng, instants), n_times)})
+    drafts: list[Event] = []
+    for log in range(n_logs):
+        drafts += _small_log(rng, log, int(rng.integers(0, 2 * n_events)), instants)
+    drafts.sort(key=lambda e: e["available_at"])
+    for offset, event in enumerate(drafts):
+        event["offset"] = offset
+        event["event_id"] = offset.to_bytes(16, "big")
+    frames = [
+        [
+            {"t": t, "user": _key(rng, log, _USERS + 1, 0.1), "item": _key(rng, log, _ITEMS + 1, 0.1)}
+            for t in times
+            for _ in range(2)
+        ]
+        for log in range(n_logs)
+    ]
+    return GeneratedLog(n_logs=n_logs, events=drafts, frames=frames, times=times)
+
+
+def _instants(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Few distinct times, so that ties abound; most a microsecond from an edge of some hop, some days apart."""
+    hop = rng.choice([MINUTE, 15 * MINUTE, HOUR, 6 * HOUR], n)
+    span = int(rng.choice([2 * HOUR, 2 * DAY, SPAN]))
+    return START + rng.integers(0, span, n) // hop * hop + rng.choice([-1, 0, 0, 1, 30_000_000], n)
+
+
+def _near(rng: np.random.Generator, instants: np.ndarray) -> np.ndarray:
+    """Times to ask at: at an event, just beside it, or just where it leaves a window."""
+    window = rng.choice([0, 0, HOUR, 2 * HOUR, DAY, 7 * DAY, 30 * DAY], len(instants))
+    return instants + window + rng.choice([-1, 0, 1, MINUTE, HOUR], len(instants))
+
+
+def _key(rng: np.random.Generator, log: int, n: int, null: float) -> int:
+    return -1 if rng.random() < null else log * n + int(rng.integers(n))
+
+
+def _small_log(rng: np.random.Generator, log: int, n: int, instants: np.ndarray) -> list[Event]:
+    kinds = ["view", "click", "buy", "rate", "like", "unlike", "save", "follow", "unfollow", "$item", "$user"]
+    shares = np.array([6, 3, 2, 2, 2, 2, 1, 2, 2, 2, 1], float)
+    known: dict[int, tuple[int, int]] = {}
+    out = []
+    n_users, n_items = int(rng.integers(1, _USERS + 1)), int(rng.integers(1, _ITEMS + 1))
+    for at in np.sort(rng.choice(instants, n)).tolist() if n else []:
+        kind = str(rng.choice(kinds, p=shares / shares.sum()))
+        user = -1 if rng.random() < 0.08 else log * (_USERS + 1) + int(rng.integers(n_users))
+        item = -1 if rng.random() < 0.08 else log * (_ITEMS + 1) + int(rng.integers(n_items))
+        out.append(_event(rng, log, kind, at, user, item, known))
+    return out
+
+
+def _event(
+    rng: np.random.Generator, log: int, kind: str, at: int, user: int, item: int, known: dict[int, tuple[int, int]]
+) -> Event:
+    payload: dict[str, Any] = {}
+    value = None
+    if kind == "$item":
+        user, item = -1, max(item, log * (_ITEMS + 1))
+        known[item] = _key(rng, log, _CATEGORIES, 0.15), _key(rng, log, _CREATORS, 0.15)
+        payload = {"price": float(rng.integers(1, 9)) / 4, "created_at": int(at - rng.integers(0, DAY))}
+        payload = {k: v for k, v in payload.items() if rng.random() < 0.8}
+    elif kind == "$user":
+        user, item = max(user, log * (_USERS + 1)), -1
+        payload = {"years": int(rng.integers(10, 90))} if rng.random() < 0.8 else {}
+    elif kind in ("follow", "unfollow"):
+        item = -1
+    elif kind in ("buy", "rate") and rng.random() < 0.85:
+        value = float(rng.integers(1, 6)) if kind == "rate" else float(rng.integers(-300, 900)) / 100
+    category, creator = known.get(item, (-1, -1))
+    if kind in ("follow", "unfollow"):
+        creator = _key(rng, log, _CREATORS, 0.1)
+    return {
+        "_log": log,
+        "type": kind,
+        "available_at": int(at),
+        "ts": int(at - rng.integers(0, 3 * DAY)),
+        "user": user,
+        "item": item,
+        "category": category,
+        "creator": creator,
+        "session": None,
+        "device": None,
+        "request_id": None,
+        "slot": None,
+        "value": value,
+        "value_scaled": None if value is None else math.floor(value * (100 if kind == "buy" else 1) + 0.5),
+        "unit": None,
+        "surface": str(rng.choice(["home", "search"])) if rng.random() < 0.8 else None,
+        "payload": payload,
+        "origin": "history",
+        "schema_version": 1,
+    }
+
+
+@dataclass(kw_only=True)
+class Comparison:
+    """How many values were compared per (reading, aggregate), and those that differ."""
+
+    compared: Counter[tuple[str, str]] = field(default_factory=Counter)
+    mismatches: list[str] = field(default_factory=list)
+
+    def check(
+        self,
+        reading: str,
+        features: FeatureSet,
+        row: Mapping[str, Any],
+        got: Mapping[str, Any],
+        want: Mapping[str, Any],
+    ) -> None:
+        for name, value in got.items():
+            if name in features.sequences or name.removesuffix("_at") in features.sequences:
+                kind, same = "last_n", list(value) == list(want[name])
+            else:
+                kind = features.column(name).aggregate.name
+                same = _same(kind, float(value), float(want[name]))
+            self.compared[reading, kind] += 1
+            if not same:
+                self.mismatches.append(f"{reading} {name} at {dict(row)}: {value!r}, expected {want[name]!r}")
+
+    def by_aggregate(self) -> dict[str, int]:
+        total: Counter[str] = Counter()
+        for (_, kind), n in self.compared.items():
+            total[kind] += n
+        return dict(sorted(total.items()))
+
+
+def _same(kind: str, got: float, want: float) -> bool:
+    if kind == "decayed_count":
+        return math.isclose(got, want, rel_tol=DECAYED_TOLERANCE, abs_tol=0.0)
+    return got == want or (math.isnan(got) and math.isnan(want))
+
+
+def compare_readings(
+    project: Project, log: GeneratedLog, folder: Path, seed: int, *, state: StateStore | None = None
+) -> Comparison:
+    """asof, fold + latest and hydrate + latest against reference, over every row of every frame."""
+    features = FeatureSet.compile(project)
+    rows = [row for frame in log.frames for row in frame]
+    owner = [i for i, frame in enumerate(log.frames) for _ in frame]
+    split: list[list[Event]] = [[] for _ in range(log.n_logs)]
+    for event in log.events:
+        split[event["_log"]].append(event)
+    want = [w for i, frame in enumerate(log.frames) for w in reference(features, split[i], frame)]
+    segments = write_segments(log.table(project), folder, seed)
+    found = Comparison()
+    frame = pa.table({k: pa.array([r[k] for r in rows], pa.int64()) for k in ("t", "user", "item")})
+    table = asof(features, segments, frame)
+    names = [n for n in table.column_names if n in want[0]] if want else []
+    columns = {n: table.column(n).to_pylist() for n in names}
+    for i, row in enumerate(rows):
+        found.check("asof", features, row, {n: columns[n][i] for n in names}, want[i])
+    for reading, at in (
+        ("fold", _states_by_fold(features, log, seed, state)),
+        ("hydrate", _states_by_hydrate(features, log, segments)),
+    ):
+        for t, reader in at:
+            for i in (i for i, row in enumerate(rows) if row["t"] == t):
+                found.check(
+                    reading, features, {**rows[i], "log": owner[i]}, read_row(features, reader, rows[i]), want[i]
+                )
+    return found
+
+
+def read_row(features: FeatureSet, reader: StateReader, row: Mapping[str, int]) -> dict[str, Any]:
+    """One frame row as serving reads it."""
+    side = reader.user_side(row["user"], row["t"])
+    items = reader.item_side(row["user"], np.array([row["item"]]), row["t"])[0]
+    got: dict[str, Any] = dict(side.features)
+    got |= {column.name: float(value) for column, value in zip(features.item_columns, items, strict=True)}
+    for name, need in features.sequences.items():
+        got[name] = side.histories[need].keys_L.tolist()
+        got[f"{name}_at"] = side.histories[need].at_L.tolist()
+    return got
+
+
+def write_segments(table: pa.Table, folder: Path, seed: int, n: int = 3) -> list[Path]:
+    """The log cut at random into `n` Parquet files, some perhaps empty."""
+    rng = np.random.default_rng(seed)
+    cuts = [0, *sorted(rng.integers(0, len(table) + 1, n - 1).tolist()), len(table)]
+    paths = []
+    for i, (a, b) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+        paths.append(folder / f"segment-{seed}-{i}.parquet")
+        pq.write_table(table.slice(a, b - a), paths[-1])
+    return paths
+
+
+def _states_by_fold(
+    features: FeatureSet, log: GeneratedLog, seed: int, state: StateStore | None
+) -> Iterator[tuple[int, StateReader]]:
+    """The state folded up to each time, in batches of random length."""
+    rng = np.random.default_rng(seed)
+    state = state or MemoryState()
+    fold = Fold([features], state)
+    table = log.table(features.project)
+    at = table.column("available_at").to_numpy() if len(table) else np.empty(0, np.int64)
+    done = 0
+    for t in log.times:
+        end = int(np.searchsorted(at, t))
+        while done < end:
+            size = int(rng.integers(1, 2 + (end - done)))
+            fold.fold(table.slice(done, min(size, end - done)))
+            done = min(done + size, end)
+        with StateReader.open(features, state) if end else _nothing(features) as reader:
+            yield t, reader
+
+
+def _nothing(features: FeatureSet) -> StateReader:
+    state = MemoryState()
+    Fold([features], state).fold(event_schema(features.project.entities).empty_table())
+    hydrate(features, [], state, epoch=0, upto_offset=-1)
+    return StateReader.open(features, state)
+
+
+def _states_by_hydrate(
+    features: FeatureSet, log: GeneratedLog, segments: Sequence[Path]
+) -> Iterator[tuple[int, StateReader]]:
+    at = [e["available_at"] for e in log.events]
+    for t in log.times:
+        state = MemoryState()
+        hydrate(features, segments, state, epoch=1, upto_offset=int(np.searchsorted(at, t)) - 1)
+        with StateReader.open(features, state) as reader:
+            yield t, reader
