@@ -1,0 +1,242 @@
+"""A project's folder from Python: `feedwell.open(folder)` gives its log, features, models and recommendations.
+
+Every command of the command line is a method here; notebooks and the CLI do the same things.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+
+from feedwell.core.artifact import CHAMPION, Release
+from feedwell.core.clock import Clock, SystemClock
+from feedwell.core.errors import UsageError
+from feedwell.core.project import Project
+from feedwell.core.project_file import parse_project
+from feedwell.features import FeatureSet, asof
+from feedwell.pipeline.compile import Compiled, compile_features
+from feedwell.pipeline.cursor import secret_of
+from feedwell.pipeline.explain import explain
+from feedwell.pipeline.online import OnlineState
+from feedwell.pipeline.path import RequestPath, Served, Wish
+from feedwell.pipeline.project_folder import STATE_FOLDER, load_plugins, load_project, read_text
+from feedwell.pipeline.projector import Projector
+from feedwell.stores.ids import IdStore
+from feedwell.stores.log import EventLog
+from feedwell.stores.records import RecordStore
+from feedwell.stores.releases import ReleaseStore
+
+Progress = Callable[[str, int, int | None], None]
+"""(what is being done, how much of it is done, of how much; None: not known)"""
+
+
+def open(folder: str | Path = ".", *, environment: str | None = None, clock: Clock | None = None) -> Workspace:
+    """The workspace of a project's folder. UsageError: it has no project file; ProjectError: all that is wrong with it."""
+    path = Path(folder)
+    return Workspace(path, load_project(path, environment=environment), read_text(path), clock or SystemClock())
+
+
+class Workspace:
+    """One project on this machine. Stores open on first use; close it, or use it in a `with`, to let them go."""
+
+    def __init__(self, folder: Path, project: Project, project_text: str, clock: Clock) -> None:
+        self.folder = folder
+        self.project = project
+        self.project_text = project_text
+        self.clock = clock
+        self.state_folder = folder / STATE_FOLDER
+
+    @cached_property
+    def log(self) -> EventLog:
+        self.state_folder.mkdir(parents=True, exist_ok=True)
+        return EventLog.open(self.state_folder, self.project, self.clock)
+
+    @property
+    def ids(self) -> IdStore:
+        return self.log.ids
+
+    @cached_property
+    def records(self) -> RecordStore:
+        return RecordStore.open(self.state_folder)
+
+    @cached_property
+    def releases(self) -> ReleaseStore:
+        return ReleaseStore(self.state_folder, self.clock)
+
+    @cached_property
+    def features(self) -> Features:
+        return Features(self, compile_features(self.project))
+
+    @cached_property
+    def projector(self) -> Projector:
+        return Projector(self.state_folder, self.log, self.feature_sets)
+
+    @cached_property
+    def state(self) -> OnlineState:
+        return OnlineState(self.projector.states)
+
+    def feature_sets(self) -> list[FeatureSet]:
+        """The features of the project as it is and of every retained release: what the online state keeps."""
+        sets = {self.features.set.version: self.features.set}
+        for release in self.releases.retained(self.project.releases.keep):
+            if release.features_version not in sets:
+                sets[release.features_version] = compile_features(self.project_of(release))
+        return list(sets.values())
+
+    def project_of(self, release: Release) -> Project:
+        """The project as it was when the release was made."""
+        load_plugins(release.project_text, self.folder)
+        return parse_project(release.project_text)
+
+    def catch_up(self) -> int:
+        """Folds everything that the log holds into the online state; how many events this call folded."""
+        return self.projector.catch_up()
+
+    def path(self, release_id: str | None = None) -> RequestPath:
+        """The request path of a release (default: the champion; before there is one, of what needs no training)."""
+        chosen = release_id or self.releases.channel(CHAMPION)
+        release = self.releases.verify(chosen) if chosen else None
+        if release is None:
+            compiled = Compiled(self.project, {}, self.features.set, allow_untrained=True)
+        else:
+            folders = {part: self.releases.open_artifact(ref) for part, ref in release.artifacts.items()}
+            compiled = Compiled(self.project_of(release), folders, release_id=release.release_id)
+        return RequestPath(
+            compiled=compiled,
+            log=self.log,
+            open_reader=lambda: self.state.reader(compiled.features),
+            records=self.records,
+            clock=self.clock,
+            secret=secret_of(self.state_folder),
+        )
+
+    @cached_property
+    def _champion(self) -> RequestPath:
+        return self.path()
+
+    def recommend(
+        self,
+        user: str,
+        n: int | None = None,
+        *,
+        surface: str = "default",
+        exclude: Iterable[str] = (),
+        explore: bool = True,
+        trace: bool = False,
+    ) -> Recommendation:
+        """A feed for the user, now, by the champion; recorded like any other answer."""
+        self.catch_up()
+        wish = Wish(user_id=user, n=n, surface=surface, exclude=tuple(exclude), explore=explore, explain=trace)
+        return Recommendation(self, self._champion.answer(wish))
+
+    def explain(self, request_id: str) -> dict[str, Any]:
+        """Why that request's slate is what it is, from its record; UsageError for an unknown request."""
+        record = self.records.get(request_id)
+        if record is None:
+            raise UsageError(f"no slate record has the request id '{request_id}'; `feedwell recommend` prints one")
+        known = {r.release_id: r for r in self.releases.releases()}
+        project = self.project_of(known[record.release_id]) if record.release_id in known else self.project
+        names = lambda keys: self.ids.names("item", keys)  # noqa: E731
+        return explain(record, self.records.trace(request_id), names, project)
+
+    def forget(self, user: str) -> int:
+        """Forgets the user in every reader at once; the key that the user had, -1 when unknown."""
+        key = self.log.forget(user)
+        if key >= 0:
+            self.records.forget([key])
+        return key
+
+    def close(self) -> None:
+        for name in ("state", "projector", "records", "log"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class Features:
+    """The project's features: their columns, and their values as of any time."""
+
+    def __init__(self, workspace: Workspace, features: FeatureSet) -> None:
+        self._workspace = workspace
+        self.set = features
+
+    @property
+    def columns(self) -> list[str]:
+        return [column.name for column in self.set.columns]
+
+    def asof(self, frame: pa.Table, columns: Sequence[str] | None = None) -> pa.Table:
+        """The frame with every feature column as it was at its `t` (µs or a timestamp); NaN = unknown.
+
+        Key columns hold outside ids (text) or integer keys. Everything that the log holds is sealed first.
+        """
+        log = self._workspace.log
+        self._workspace.catch_up()
+        log.seal(log.high_water()[0])
+        return asof(self.set, log.segment_paths(), self._keyed(frame), columns=columns)
+
+    def _keyed(self, frame: pa.Table) -> pa.Table:
+        if "t" not in frame.column_names:
+            raise UsageError(f"a frame for as-of features needs a column 't'; it has {frame.column_names}")
+        keyed = {}
+        for name in frame.column_names:
+            column = frame[name]
+            if name in self._workspace.project.entities and not pa.types.is_integer(column.type):
+                keys = self._workspace.ids.lookup(name, ["" if v is None else str(v) for v in column.to_pylist()])
+                column = pa.array(keys, pa.int64())
+            elif name == "t" and not pa.types.is_integer(column.type):
+                column = column.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+            keyed[name] = column
+        return pa.table(keyed)
+
+
+class Recommendation:
+    """One answer: `table` for eyes and notebooks, `record` as kept, `cursor` for the next page."""
+
+    def __init__(self, workspace: Workspace, served: Served) -> None:
+        self._workspace = workspace
+        self.record = served.record
+        self.item_ids = served.item_ids
+        self.cursor = served.cursor
+
+    @property
+    def request_id(self) -> str:
+        return self.record.request_id
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """slot, item, each declared text column, utility, propensity, sources, p_<objective>."""
+        record = self.record
+        names = record.source_names
+        columns: dict[str, Any] = {
+            "slot": [len(record.prefix) + i + 1 for i in range(len(record.keys))],
+            "item": list(self.item_ids),
+        }
+        item = self._workspace.project.entity.get("item")
+        rows = self._catalog_rows() if item and item.text else []
+        for column in item.text if item and rows else ():
+            columns[column] = [None if row is None else str(row.get(column, "")) for row in rows]
+        columns["utility"] = record.utility
+        columns["propensity"] = record.propensity
+        columns["sources"] = [
+            ", ".join(n.removeprefix("source.") for s, n in enumerate(names) if mask >> s & 1)
+            for mask in record.sources
+        ]
+        for name, values in record.predictions.items():
+            if name != "value":
+                columns[f"p_{name}"] = values
+        return pa.table(columns)
+
+    def _catalog_rows(self) -> list[dict[str, Any] | None]:
+        workspace = self._workspace
+        with workspace.state.reader(workspace._champion.compiled.features) as reader:
+            return reader.catalog_rows("item", self.record.keys)
