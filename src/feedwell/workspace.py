@@ -13,19 +13,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from feedwell.core.artifact import CHAMPION, Release
+from feedwell.core.artifact import Release
 from feedwell.core.clock import Clock, SystemClock
 from feedwell.core.errors import UsageError
 from feedwell.core.project import Project
 from feedwell.core.project_file import parse_project
 from feedwell.features import FeatureSet, asof
-from feedwell.pipeline.compile import Compiled, compile_features
+from feedwell.pipeline.compile import compile_features
 from feedwell.pipeline.cursor import secret_of
 from feedwell.pipeline.explain import explain
 from feedwell.pipeline.online import OnlineState
 from feedwell.pipeline.path import RequestPath, Served, Wish
 from feedwell.pipeline.project_folder import STATE_FOLDER, load_plugins, load_project, read_text
 from feedwell.pipeline.projector import Projector
+from feedwell.serving.reload import FeatureSets, current, load_release
 from feedwell.stores.ids import IdStore
 from feedwell.stores.log import EventLog
 from feedwell.stores.records import RecordStore
@@ -36,7 +37,7 @@ Progress = Callable[[str, int, int | None], None]
 
 
 def open(folder: str | Path = ".", *, environment: str | None = None, clock: Clock | None = None) -> Workspace:
-    """The workspace of a project's folder. UsageError: it has no project file; ProjectError: all that is wrong with it."""
+    """The workspace of a project's folder. UsageError: it has none; ProjectError: all that is wrong with its file."""
     path = Path(folder)
     return Workspace(path, load_project(path, environment=environment), read_text(path), clock or SystemClock())
 
@@ -74,19 +75,11 @@ class Workspace:
 
     @cached_property
     def projector(self) -> Projector:
-        return Projector(self.state_folder, self.log, self.feature_sets)
+        return Projector(self.state_folder, self.log, FeatureSets(self.releases, self.folder))
 
     @cached_property
     def state(self) -> OnlineState:
         return OnlineState(self.projector.states)
-
-    def feature_sets(self) -> list[FeatureSet]:
-        """The features of the project as it is and of every retained release: what the online state keeps."""
-        sets = {self.features.set.version: self.features.set}
-        for release in self.releases.retained(self.project.releases.keep):
-            if release.features_version not in sets:
-                sets[release.features_version] = compile_features(self.project_of(release))
-        return list(sets.values())
 
     def project_of(self, release: Release) -> Project:
         """The project as it was when the release was made."""
@@ -99,13 +92,10 @@ class Workspace:
 
     def path(self, release_id: str | None = None) -> RequestPath:
         """The request path of a release (default: the champion; before there is one, of what needs no training)."""
-        chosen = release_id or self.releases.channel(CHAMPION)
-        release = self.releases.verify(chosen) if chosen else None
-        if release is None:
-            compiled = Compiled(self.project, {}, self.features.set, allow_untrained=True)
+        if release_id is None:
+            compiled = current(self.releases, self.folder)
         else:
-            folders = {part: self.releases.open_artifact(ref) for part, ref in release.artifacts.items()}
-            compiled = Compiled(self.project_of(release), folders, release_id=release.release_id)
+            compiled = load_release(self.releases, release_id, self.folder)
         return RequestPath(
             compiled=compiled,
             log=self.log,

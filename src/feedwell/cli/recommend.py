@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from feedwell import workspace
 from feedwell.cli._shared import HERE, JsonOption, ProjectOption, show, table
@@ -43,7 +44,7 @@ def command(
     columns = answer.table.column_names
     shown = table(f"feed of {user}", columns, [[row[c] for c in columns] for row in rows])
 
-    def text(out):  # type: ignore[no-untyped-def]
+    def text(out: Console) -> None:
         out.print(shown)
         out.print("\n".join([*notes, *(lines_of(explained) if explained else ())]), markup=False)
 
