@@ -50,7 +50,7 @@ class Setting:
     item_columns: tuple[str, ...] = ()
     group: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """The item entity's declared columns by role: `created_at`, `expires_at`, `available` → catalog column (or absent)."""
+    """Roles of the item's catalog columns: `created_at`, `expires_at`, `available` → column, where declared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +104,10 @@ class RankingRows:
     valid_N: NDArray[np.bool_]
 
 
+Examples = tuple[Mapping[str, Any], ...]
+"""A part's attribute `examples`: configurations that the conformance tests run it with; default: one with no key."""
+
+
 class Part(Protocol):
     def __init__(self, config: Any, setting: Setting) -> None: ...
     @property
@@ -125,8 +129,8 @@ class Source(Protocol):
 class Filter(Protocol):
     """(Request, Candidates) → keep_N; its name is the reason.
 
-    A filter on the requester's own relations also offers `skips(request) -> Keys`, sorted: what it would drop whatever is
-    retrieved. The runner passes it on as `Request.skip`, so that sources spend their k on other objects.
+    A filter on the requester's own relations also offers `skips(request) -> Keys`, sorted: what it would drop whatever
+    is retrieved. The runner passes it on as `Request.skip`, so that sources spend their k on other objects.
     """
 
     @property
@@ -160,7 +164,7 @@ class SlatePolicy(Protocol):
     @property
     def needs(self) -> tuple[Need, ...]: ...
     def begin(self, request: Request, candidates: Candidates, shown: Candidates | None = None) -> SlateStep:
-        """A slate under construction; `shown` has the rows of `request.prefix`, in its order, for caps and diversity."""
+        """A slate under construction; `shown`: the rows of `request.prefix`, in its order, for caps and diversity."""
         ...
 
 

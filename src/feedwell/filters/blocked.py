@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from feedwell.core.candidates import Candidates
 from feedwell.core.keys import contains
 from feedwell.core.needs import ColumnNeed, Need, ObjectsNeed
-from feedwell.core.protocols import PartConfig, Setting, serve
+from feedwell.core.protocols import Examples, PartConfig, Setting, serve
 from feedwell.core.registry import filter
 from feedwell.core.request import NO_KEYS, Keys, Request
 
@@ -22,6 +24,12 @@ class Blocked:
     With `object` another entity ("creator"), an item goes whose `column` holds the key of a blocked one; an item
     without a value there stays.
     """
+
+    examples: ClassVar[Examples] = (
+        {"events": ("hide",)},
+        {"events": ("block",), "object": "creator"},
+        {"events": ("block",), "object": "merchant", "column": "merchant"},
+    )
 
     class Config(PartConfig):
         events: tuple[str, ...] = serve(..., min_length=1)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from feedwell.core.candidates import Candidates
 from feedwell.core.durations import Duration
 from feedwell.core.needs import ColumnNeed, Need
-from feedwell.core.protocols import PartConfig, Setting, serve
+from feedwell.core.protocols import Examples, PartConfig, Setting, serve
 from feedwell.core.registry import filter
 from feedwell.core.request import Request
 
@@ -19,6 +21,8 @@ class Expired:
 
     A rule is off where its column is neither declared on the entity nor named here; an item without a value passes.
     """
+
+    examples: ClassVar[Examples] = ({}, {"max_age": "30d", "available": "in_stock"})
 
     class Config(PartConfig):
         expires_at: str | None = serve(None)

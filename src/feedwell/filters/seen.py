@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from feedwell.core.candidates import Candidates
 from feedwell.core.keys import contains
 from feedwell.core.needs import Need, ObjectsNeed
-from feedwell.core.protocols import PartConfig, Setting, serve
+from feedwell.core.protocols import Examples, PartConfig, Setting, serve
 from feedwell.core.registry import filter
 from feedwell.core.request import NO_KEYS, Keys, Request
 
@@ -20,6 +22,8 @@ class Seen:
     Which events is a choice about the outcome: with views in the list nobody is offered again what they looked at, and
     on shop data that removes most of what they go on to buy.
     """
+
+    examples: ClassVar[Examples] = ({"events": ("view", "like")},)
 
     class Config(PartConfig):
         events: tuple[str, ...] = serve(..., min_length=1)

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression, PoissonRegressor
 from feedwell.core.candidates import Candidates, Float
 from feedwell.core.errors import CorruptArtifact, DataError, NotTrained
 from feedwell.core.needs import Need
-from feedwell.core.protocols import PartConfig, RankingRows, Setting, fit
+from feedwell.core.protocols import Examples, PartConfig, RankingRows, Setting, fit
 from feedwell.core.registry import scorer
 from feedwell.core.request import Request
 from feedwell.scorers._rows import Head, Matrix, Vocabulary, chosen, gather, heads, row_needs
@@ -55,6 +55,8 @@ class Logistic:
     categorical feature becomes one column per known value. An objective that never (or always) happened gets its
     smoothed rate. Labels below 0 are refused for the kinds that cannot be negative.
     """
+
+    examples: ClassVar[Examples] = ({}, {"transform": "none", "features": ("f0", "key"), "categorical": ("key",)})
 
     class Config(PartConfig):
         features: tuple[str, ...] = fit(())

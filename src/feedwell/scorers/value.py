@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 
 from feedwell.core.candidates import Candidates, Float
 from feedwell.core.errors import UsageError
 from feedwell.core.needs import Need
-from feedwell.core.protocols import PartConfig, Setting, serve
+from feedwell.core.protocols import Examples, PartConfig, Setting, serve
 from feedwell.core.registry import scorer
 from feedwell.core.request import Request
 
@@ -24,6 +25,8 @@ class Value:
     p(buy) = p(buy | click) p(click). An objective of weight 0 is not needed. A ranker that has no column for a needed
     objective leaves every value NaN: a missing score never becomes 0.
     """
+
+    examples: ClassVar[Examples] = ({}, {"weights": {"click": 2.0, "dwell": 0.0}})
 
     class Config(PartConfig):
         weights: Mapping[str, float] = serve(default_factory=dict)

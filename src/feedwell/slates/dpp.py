@@ -5,12 +5,14 @@ N candidates, P shown earlier, M = N + P, k chosen so far
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from feedwell.core.candidates import Candidates, Float
 from feedwell.core.needs import ColumnNeed, FeatureNeed, Need
-from feedwell.core.protocols import Setting, SlateStep, serve
+from feedwell.core.protocols import Examples, Setting, SlateStep, serve
 from feedwell.core.registry import slate
 from feedwell.core.request import Request
 from feedwell.slates._step import (
@@ -36,6 +38,12 @@ class Dpp:
     standardised columns. Twins therefore keep a gain of at least `distinct`, and nothing is infeasible for being
     similar. Of earlier pages the last 60 choices count. Where the value is NaN the utility is NaN.
     """
+
+    examples: ClassVar[Examples] = (
+        {},
+        {"diversity": 2.0, "cap": {"per_group": 2}},
+        {"alike": ("group", "item.merchant"), "embedding": ("f0", "f1"), "freshness_half_life": "12h"},
+    )
 
     class Config(StepConfig):
         diversity: float = serve(0.3, ge=0)

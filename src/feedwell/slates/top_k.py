@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from feedwell.core.candidates import Candidates
 from feedwell.core.needs import Need
-from feedwell.core.protocols import Setting, SlateStep
+from feedwell.core.protocols import Examples, Setting, SlateStep
 from feedwell.core.registry import slate
 from feedwell.core.request import Request
 from feedwell.slates._step import CappedStep, StepConfig, column_needs, freshness_bonus, shown_rows, standardised
@@ -13,6 +15,12 @@ from feedwell.slates._step import CappedStep, StepConfig, column_needs, freshnes
 @slate("top_k")
 class TopK:
     """u_N = value_N; with `freshness_half_life`, the standardised value plus the bonus. Capped groups are -inf."""
+
+    examples: ClassVar[Examples] = (
+        {},
+        {"cap": {"per_group": 1}, "relax": ("cap",)},
+        {"cap": ({"per_group": 1, "window": 2}, {"name": "few", "per_group": 3}), "freshness_half_life": "12h"},
+    )
 
     class Config(StepConfig):
         pass

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from feedwell.core.candidates import Retrieved
 from feedwell.core.keys import avoided, rows_of
 from feedwell.core.needs import HistoryNeed, Need
-from feedwell.core.protocols import Interactions, Setting, fit, serve
+from feedwell.core.protocols import Examples, Interactions, Setting, fit, serve
 from feedwell.core.registry import source
 from feedwell.core.request import NO_KEYS, Keys, Request
 from feedwell.core.rng import stream
@@ -74,6 +75,8 @@ class Als:
 
     A request costs one solve of min(history, D) unknowns and I × D multiplications.
     """
+
+    examples: ClassVar[Examples] = ({"epochs": 2, "embedding_dim": 4}, {"epochs": 1, "embedding_dim": 32, "history": 3})
 
     class Config(SourceConfig):
         events: tuple[str, ...] = fit(())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from feedwell.core.candidates import Retrieved
@@ -9,7 +11,7 @@ from feedwell.core.clock import HOUR
 from feedwell.core.durations import Duration
 from feedwell.core.keys import avoided
 from feedwell.core.needs import Need, RankingNeed
-from feedwell.core.protocols import Setting, serve
+from feedwell.core.protocols import Examples, Setting, serve
 from feedwell.core.registry import source
 from feedwell.core.request import Request
 from feedwell.sources._source import NOTHING, SourceConfig, best_of, wanted
@@ -21,6 +23,8 @@ class Fresh:
 
     The leaderboard's own scores are the times of arrival, µs (`created_at` where the catalog has it).
     """
+
+    examples: ClassVar[Examples] = ({}, {"max_age": "2d", "k": 5})
 
     class Config(SourceConfig):
         max_age: Duration | None = serve(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from feedwell.core.clock import DAY
 from feedwell.core.durations import Duration
 from feedwell.core.keys import avoided
 from feedwell.core.needs import Need, RankingNeed
-from feedwell.core.protocols import Interactions, Setting, fit
+from feedwell.core.protocols import Examples, Interactions, Setting, fit
 from feedwell.core.registry import source
 from feedwell.core.request import Keys, Ranking, Request
 from feedwell.sources._source import NOTHING, SourceConfig, best_of, not_trained, positive_events, wanted
@@ -28,6 +29,8 @@ class Popular:
     `live` reads the leaderboard that the projector keeps, so an event counts within 100 ms; otherwise the counts of the
     last `fit` serve, decayed to the end of its data.
     """
+
+    examples: ClassVar[Examples] = ({}, {"live": False, "events": ("like",), "half_life": "12h"})
 
     class Config(SourceConfig):
         events: tuple[str, ...] = fit(())

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from scipy.sparse import coo_array, csr_array
 from feedwell.core.candidates import Float, Retrieved
 from feedwell.core.keys import avoided, rows_of, union
 from feedwell.core.needs import HistoryNeed, Need
-from feedwell.core.protocols import Interactions, Setting, fit, serve
+from feedwell.core.protocols import Examples, Interactions, Setting, fit, serve
 from feedwell.core.registry import source
 from feedwell.core.request import NO_KEYS, Keys, Request
 from feedwell.sources._source import NOTHING, SourceConfig, best_of, not_trained, positive_events, wanted
@@ -52,6 +53,8 @@ class Transitions:
     popular first. Where fewer than `k` ever followed, popularity fills up with score 0 (`fill`); a user of whom no
     item is known gets nothing. Cost: the neighbours of `history` rows.
     """
+
+    examples: ClassVar[Examples] = ({}, {"window": 1, "neighbours": 2, "history": 8, "fill": False})
 
     class Config(SourceConfig):
         events: tuple[str, ...] = fit(())

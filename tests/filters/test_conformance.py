@@ -1,0 +1,11 @@
+import pytest
+
+from feedwell.core import registry
+from feedwell.testing import Check, checks
+
+ALL = [check for name in registry.names("filter") for check in checks("filter", name)]
+
+
+@pytest.mark.parametrize("check", ALL, ids=str)
+def test_conforms(check: Check) -> None:
+    check()
