@@ -54,17 +54,23 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+_Version = Annotated[
+    bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version)
+]
+
+
 @app.callback()
-def feedwell(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
-) -> None:
+def feedwell(version: _Version = False) -> None:
     """Recommendation feeds, end to end, from one project file.
 
     Exit codes: 0 ok, 1 a check failed, 2 usage, 3 project file, 4 data, 5 unavailable.
     """
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
 
 
 def main() -> None:
