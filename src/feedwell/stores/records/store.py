@@ -151,7 +151,7 @@ def _connect(path: Path, schema: str) -> sqlite3.Connection:
 def _lean(record: SlateRecord) -> dict[str, Any]:
     """Features as float32, which is what they are: their shortest text is half as long and as exact."""
     row = {name: getattr(record, name) for name in SlateRecord.__dataclass_fields__}
-    row["features"] = np.asarray(record.features, np.float32).reshape(len(record.keys), -1)
+    row["features"] = np.asarray(record.features, np.float32).reshape(len(record.keys), len(record.feature_names))
     return row
 
 
@@ -163,7 +163,7 @@ def _record(row: bytes) -> SlateRecord:
     data["predictions"] = {name: _numbers(p) for name, p in data["predictions"].items()}
     data["user_features"] = {k: float("nan") if v is None else v for k, v in data["user_features"].items()}
     rows = [[float("nan") if v is None else v for v in slot] for slot in data["features"]]
-    data["features"] = np.asarray(rows, np.float32).reshape(len(rows), -1).tolist()
+    data["features"] = np.asarray(rows, np.float32).reshape(len(rows), len(data["feature_names"])).tolist()
     return SlateRecord.from_dict(data)
 
 

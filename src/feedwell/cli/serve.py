@@ -1,0 +1,44 @@
+"""Serve feeds over HTTP: worker processes and the one projector, until interrupted."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import typer
+
+from feedwell.cli._shared import HERE, JsonOption, ProjectOption, show
+from feedwell.core.errors import UsageError
+from feedwell.serving.supervisor import Supervisor
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def command(
+    host: Annotated[str | None, typer.Option(help="Default: [serving] host, the loopback.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Default: [serving] port; 0 takes a free one.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=256, help="Default: [serving] workers.")] = None,
+    open_to_network: Annotated[
+        bool,
+        typer.Option("--open-to-network", help="Allow an address beyond the loopback: there is no authentication."),
+    ] = False,
+    project: ProjectOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    supervisor = Supervisor(project, host=host, port=port, workers=workers)
+    if supervisor.host not in _LOOPBACK and not open_to_network:
+        raise UsageError(
+            f"serving on {supervisor.host} would answer the network, and nothing authenticates callers; "
+            "put a proxy in front of 127.0.0.1, or pass --open-to-network"
+        )
+    try:
+        bound, at = supervisor.start()
+        url = f"http://{bound}:{at}"
+        text = f"serving on {url}: GET {url}/v1/recommend/USER, pages at {url}/docs; Ctrl-C stops"
+        show({"url": url, "workers": supervisor.n_workers}, lambda out: out.print(text, markup=False), as_json=json)
+        supervisor.run()
+    finally:
+        supervisor.close()
