@@ -20,7 +20,7 @@ from feedwell.core.errors import Unavailable
 from feedwell.core.event import NO_KEY
 from feedwell.core.needs import HistoryNeed, ObjectsNeed, RankingNeed
 from feedwell.core.request import NO_KEYS, History, Keys, Ranking, UserSide
-from feedwell.features.definition import Entities, FeatureColumn, FeatureSet
+from feedwell.features.definition import FeatureSet
 from feedwell.features.fold import fold_tail
 from feedwell.features.forward_decay import decayed_at
 from feedwell.features.layout import (
@@ -28,15 +28,15 @@ from feedwell.features.layout import (
     NO_OBJECTS,
     TYPE_BITS,
     catalog_layout,
-    facts_layout,
     join_words,
     row_key,
     row_keys,
 )
-from feedwell.features.measures import Active, CatalogNumber, Measure
-from feedwell.features.rows import FactRows
+from feedwell.features.measures import Active, CatalogNumber
+from feedwell.features.plan import PlanGroup, ReadPlan, plan_of
+from feedwell.features.rows import Column, read_rows
 from feedwell.features.statefile import Head, read_head, view_offset
-from feedwell.features.views import CatalogRows, Facts
+from feedwell.features.views import CatalogRows
 from feedwell.stores.state import ReadTxn, StateStore
 
 Float = NDArray[np.float64]
@@ -105,10 +105,9 @@ class StateReader:
 
     def user_side(self, user: int, t: int) -> UserSide:
         """Everything the features and needs say about a user; -1 reads as a user without events."""
-        columns = self.features.user_columns
-        values = self._columns(columns, user, np.full(1, NO_KEY, np.int64), t)[0].tolist()
+        values = self._columns(plan_of(self.features).user, user, np.full(1, NO_KEY, np.int64), t)[0].tolist()
         return UserSide(
-            features={column.name: value for column, value in zip(columns, values, strict=True)},
+            features={column.name: value for column, value in zip(self.features.user_columns, values, strict=True)},
             histories={need: self._history(need, user) for need in self.features.histories},
             objects={need: self.objects(need, user) for need in self.features.needs if isinstance(need, ObjectsNeed)},
             rankings={need: self.ranking(need, t) for need in self.features.leaderboards},
@@ -116,7 +115,7 @@ class StateReader:
 
     def item_side(self, user: int, keys_N: Keys, t: int) -> Float:
         """[N, F] in the order of `features.item_columns`: items, what derives from them, and their pairs with the user."""
-        return self._columns(self.features.item_columns, user, np.asarray(keys_N, np.int64), t)
+        return self._columns(plan_of(self.features).item, user, np.asarray(keys_N, np.int64), t)
 
     def objects(self, need: ObjectsNeed, user: int) -> Keys:
         """The objects that the user stands in relation to, sorted."""
@@ -163,53 +162,47 @@ class StateReader:
         rows = self._txn.get_many(row_keys(view.prefix, [keys]), catalog_layout(view).empty)
         return join_words(rows)[0].reshape(len(keys), -1)
 
-    def _columns(self, columns: Sequence[FeatureColumn], user: int, keys_N: Keys, t: int) -> Float:
-        read = _Candidates(self, user, keys_N, t)
-        t_N = np.full(len(keys_N), t, np.int64)
-        out = np.empty((len(keys_N), len(columns)))
+    def _columns(self, plan: ReadPlan, user: int, keys_N: Keys, t: int) -> Float:
+        # Columns are written one by one and mostly read one by one: let each lie together in memory.
+        out = np.empty((len(keys_N), plan.n_columns), order="F")
         if len(keys_N) == 0:
             return out
-        for entities, group in _by_entities(columns):
-            read.measure(entities, [m for _, column in group for m in column.measures])
-            for at, column in group:
-                out[:, at] = column.aggregate.finish([read.values[entities, m] for m in column.measures], t_N)
+        read = _Candidates(self, user, keys_N, t)
+        t_N = np.full(len(keys_N), t, np.int64)
+        for group in plan.groups:
+            values = read.measure(group)
+            for at, column, wanted in group.columns:
+                out[:, at] = column.aggregate.finish([values[i] for i in wanted], t_N)
         return out
 
 
 class _Candidates:
-    """The measures of one user and N items; each entity's keys and rows are read once."""
+    """The measures of one user and N items; each entity's keys and catalog rows are read once."""
 
     def __init__(self, reader: StateReader, user: int, keys_N: Keys, t: int) -> None:
         self._reader, self._features, self._t = reader, reader.features, t
         self._keys: dict[str, Keys] = {"user": np.full(len(keys_N), user, np.int64), "item": keys_N}
         self._catalogs: dict[str, NDArray[np.int64]] = {}
-        self.values: dict[tuple[Entities, Measure], NDArray[np.generic]] = {}
 
-    def measure(self, entities: Entities, measures: Sequence[Measure]) -> None:
-        kept = []
-        for measure in dict.fromkeys(measures):
-            if isinstance(measure, CatalogNumber):
-                self.values[entities, measure] = self._number(measure)
-            elif isinstance(measure, Active):
-                self.values[entities, measure] = self._active(measure)
-            else:
-                kept.append(measure)
-        if kept:
-            self._facts(self._features.facts[entities], kept)
+    def measure(self, group: PlanGroup) -> list[Column]:
+        """One column per measure of the group: kept ones first, then catalog numbers and relations."""
+        values = self._facts(group) if group.rows is not None else []
+        return [*values, *(self._beside(measure) for measure in group.beside)]
 
-    def _facts(self, view: Facts, measures: Sequence[Measure]) -> None:
-        keys = [self.key(entity) for entity in view.entities]
+    def _beside(self, measure: CatalogNumber | Active) -> Column:
+        return self._number(measure) if isinstance(measure, CatalogNumber) else self._active(measure)
+
+    def _facts(self, group: PlanGroup) -> list[Column]:
+        keys = [self.key(entity) for entity in group.entities]
         inverse = None
-        if "item" not in view.entities:
+        if group.shared is not None:
             # Many candidates share a category or a creator: each distinct row is read once.
-            distinct, inverse = np.unique(np.stack(keys), axis=1, return_inverse=True)
-            keys = list(distinct)
-        layout = facts_layout(view)
-        rows = FactRows(layout, self._reader._txn.get_many(row_keys(view.prefix, keys), layout.empty), self._t)
-        rows.prepare(measures)
-        for measure in measures:
-            column = rows.read(measure)
-            self.values[view.entities, measure] = column if inverse is None else column[inverse.reshape(-1)]
+            distinct, inverse = np.unique(keys[group.shared], return_inverse=True)
+            keys = [distinct if i == group.shared else k[: len(distinct)] for i, k in enumerate(keys)]
+        assert group.rows is not None  # noqa: S101 - measure() asked
+        names = row_keys(group.rows.layout.view.prefix, keys)
+        columns = read_rows(group.rows, self._reader._txn.get_many(names, group.rows.layout.empty), self._t)
+        return columns if inverse is None else [column[inverse] for column in columns]
 
     def key(self, entity: str) -> Keys:
         if entity not in self._keys:
@@ -242,13 +235,6 @@ class _Candidates:
             at = np.searchsorted(objects, keys_N)
             standing |= np.append(objects, NO_KEY)[at] == keys_N
         return (standing & (keys_N >= 0)).astype(np.int64)
-
-
-def _by_entities(columns: Sequence[FeatureColumn]) -> Iterator[tuple[Entities, list[tuple[int, FeatureColumn]]]]:
-    groups: dict[Entities, list[tuple[int, FeatureColumn]]] = {}
-    for at, column in enumerate(columns):
-        groups.setdefault(column.entities, []).append((at, column))
-    yield from groups.items()
 
 
 class _Overlay:

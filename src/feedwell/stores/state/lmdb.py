@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,15 +33,21 @@ class LmdbState:
         self._uses = 0
         self._readers = 0
         self._gate = threading.Condition()
-        # Without metasync a power cut may cost the last commits but never tears the file: the offset lives in the same
-        # transaction, so the projector resumes from where the file is.
+        self._marked = False
+        # No fsync: the state is derived from the log. A killed process loses nothing (the page cache survives it); after
+        # a power cut `_is_torn` sees that this machine started again since, and the state is built anew. Measured at 500
+        # events a transaction: 31k events/s without fsync, 21k with (16k of wall). writemap would give 50k, but
+        # then a full disk kills the process with a bus error.
         self._env = lmdb.open(
-            str(path), map_size=map_size, subdir=False, metasync=False, max_readers=1022, lock=True, max_spare_txns=8
+            str(path), map_size=map_size, subdir=False, sync=False, max_readers=1022, lock=True, max_spare_txns=8
         )
 
     @staticmethod
     def open(path: Path, *, map_size: int = MAP_SIZE, create: bool = True) -> LmdbState:
-        """The state in the file `path`; Unavailable if it is not there and must not be created."""
+        """The state in the file `path`, empty where there was none or where a power cut may have torn it.
+
+        With `create` False both are Unavailable.
+        """
         name = str(path.resolve())
         with _open_lock:
             found = _open.get((os.getpid(), name))
@@ -49,6 +56,11 @@ class LmdbState:
                     raise Unavailable(
                         f"there is no online state at {path}: run `feedwell ingest` or start the projector"
                     )
+                if _is_torn(path):
+                    if not create:
+                        raise Unavailable(f"the online state at {path} was being written when the machine stopped: hydrate it")
+                    path.unlink(missing_ok=True)
+                    _marker(path).unlink()
                 path.parent.mkdir(parents=True, exist_ok=True)
                 size = max(map_size, path.stat().st_size if path.exists() else 0)
                 found = _open[os.getpid(), name] = LmdbState(path, size)
@@ -68,6 +80,9 @@ class LmdbState:
                 self._gate.notify_all()
 
     def update(self, apply: Callable[[WriteTxn], T]) -> T:
+        if not self._marked:
+            _marker(self.path).write_text(_boot_id())
+            self._marked = True
         while True:
             try:
                 with self._env.begin(write=True) as txn:
@@ -82,6 +97,9 @@ class LmdbState:
             self._uses -= 1
             if self._uses <= 0:
                 _open.pop((os.getpid(), str(self.path.resolve())), None)
+                if self._marked:
+                    self._env.sync(True)
+                    _marker(self.path).unlink(missing_ok=True)
                 self._env.close()
 
     def _begin(self) -> lmdb.Transaction:
@@ -100,6 +118,24 @@ class LmdbState:
         with self._gate:
             self._gate.wait_for(lambda: self._readers == 0)
             self._env.set_mapsize(size)
+
+
+def _marker(path: Path) -> Path:
+    """A file that stands beside the state while someone may write it; it names the boot of the machine."""
+    return path.with_name(path.name + ".writing")
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        # Elsewhere than on Linux every start counts as a new one, so that an unclean state is always built anew.
+        return f"unknown-{time.time_ns()}"
+
+
+def _is_torn(path: Path) -> bool:
+    marker = _marker(path)
+    return marker.exists() and marker.read_text() != _boot_id()
 
 
 class _LmdbTxn:
