@@ -33,7 +33,7 @@ exposure = ["view"]
 [event.hide]
 
 [entity.item]
-columns = { price = "float", created_at = "time", expires_at = "time" }
+columns = { price = "float", creator = "string", created_at = "time", expires_at = "time" }
 group = "creator"
 created_at = "created_at"
 expires_at = "expires_at"

@@ -1,7 +1,7 @@
 """Project + artifacts → Pipeline: every part made, loaded and checked before the first request.
 
-An overlay (a surface, the arms of experiments) is a whole pipeline of its own, compiled once; parts that the overlay does
-not touch are shared.
+An overlay (a surface, the arms of experiments) is a whole pipeline of its own, compiled once; parts that it does not
+touch are shared.
 """
 
 from __future__ import annotations
@@ -278,7 +278,7 @@ def _same(one: Project, other: Project, name: str) -> bool:
 
 
 def _fallbacks(project: Project, parts: Mapping[str, Any], folders: Mapping[str, Path]) -> dict[str, Source]:
-    """The fallback sources by part name; one that the project does not declare is made as it comes, if it needs no fit."""
+    """The fallback sources by part name; one that is not declared is made as it comes, if it needs no fit."""
     found: dict[str, Source] = {}
     for own in project.serving.fallback:
         name = f"source.{own}"

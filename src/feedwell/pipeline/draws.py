@@ -24,18 +24,16 @@ class RecordedStep:
 
     def __init__(self, step: SlateStep, keys_N: Keys, explore: Explore, slot_0: int) -> None:
         self._step = step
+        self.relaxed: Sequence[str] = step.relaxed
         self._keys_N = keys_N
         self._explore = explore
         self._slot = slot_0
         self._u_N: Float = np.empty(0)
         self.draws: list[dict[str, Any]] = []
 
-    @property
-    def relaxed(self) -> Sequence[str]:
-        return self._step.relaxed
-
     def utilities(self) -> Float:
         self._u_N = np.asarray(self._step.utilities(), dtype=np.float64)
+        self.relaxed = self._step.relaxed
         return self._u_N
 
     def choose(self, row: int) -> None:
@@ -77,7 +75,7 @@ class _Recorded:
 
 
 def _pool(u_N: Float, keys_N: Keys, n: int) -> NDArray[np.intp]:
-    """The `n` best feasible rows, ties to the smaller key, in row order; without a finite utility the first NaN rows."""
+    """The `n` best feasible rows, ties to the smaller key, in row order; where all are NaN, the first of them."""
     finite = np.flatnonzero(np.isfinite(u_N))
     if not len(finite):
         return np.flatnonzero(np.isnan(u_N))[:n]

@@ -34,8 +34,8 @@ class Pace:
         self.remote = RemoteCalls(self.budget.timer)
 
     @staticmethod
-    def of(deadline_ms: float, timer: Timer = perf_counter) -> Pace:
-        return Pace(Budget(deadline_ms, timer))
+    def of(deadline_ms: float, timer: Timer = perf_counter, telemetry: Telemetry | None = None) -> Pace:
+        return Pace(Budget(deadline_ms, timer), telemetry or Telemetry())
 
     def answered(self, notes: Notes) -> None:
         """Learns from a finished request: what follows the sources, and whether it was late."""

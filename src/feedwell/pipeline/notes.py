@@ -12,7 +12,7 @@ from feedwell.pipeline.budget import Timer
 
 @dataclass
 class Notes:
-    """`degraded` names what was missing and why, `extra` counts rows outside the exact accounting (cut beyond k ...)."""
+    """`degraded` names what was missing and why, `extra` counts rows outside the exact accounting (beyond k ...)."""
 
     timer: Timer
     telemetry: Telemetry

@@ -1,4 +1,4 @@
-"""OnlineState: readers of the current epoch's state; when the projector has swapped in a new one, the next reader sees it."""
+"""OnlineState: readers of the current epoch's state; once the projector swaps in a new one, the next reader sees it."""
 
 from __future__ import annotations
 

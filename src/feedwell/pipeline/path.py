@@ -1,6 +1,6 @@
 """RequestPath: one release over the stores of one project: an outside wish in, a durable record and an answer out.
 
-Every caller goes through it (HTTP, `recommend`, batch); only replay and evaluation bring a reader and a time of their own.
+Every caller goes through it (HTTP, `recommend`, batch); only replay and evaluation bring a reader and a time.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def _parts(project: Project, data: Mapping[str, Any], events: set[str]) -> Itera
 
 
 def _references(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:
-    yield from _events(("data", "exposure"), project.data.exposure if project.event else (), events)
+    yield from _events(("data", "exposure"), project.data.exposure, events)
     objectives, sources = _keys(data, "objective"), _keys(data, "source")
     if project.evaluate.relevant is not None and project.evaluate.relevant not in objectives:
         yield _unknown(("evaluate", "relevant"), "objective", project.evaluate.relevant, objectives)

@@ -46,7 +46,7 @@ def load_plugins(text: str, folder: Path) -> None:
     except tomllib.TOMLDecodeError:
         return
     for name in listed if isinstance(listed, list) else []:
-        if isinstance(name, str) and name.endswith(".py"):
+        if isinstance(name, str) and (folder / name).is_file():
             registry.load_plugin(folder / name)
 
 

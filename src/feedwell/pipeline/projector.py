@@ -41,7 +41,7 @@ class Log(Protocol):
 
 
 class Projector:
-    """`feature_sets()` are those of all retained releases and of the project as it is; asked again when it may have changed.
+    """`feature_sets()` are those of all retained releases and of the project as it is; asked again now and then.
 
     `folder` is the project's `.feedwell`.
     """
@@ -100,7 +100,7 @@ class Projector:
                     self._follow(stop, refresh_s)
             except Unavailable:
                 stop.wait(_ERROR_S)
-            except Exception:  # the projector's broad except: it must outlive any one batch
+            except Exception:  # noqa: BLE001 - the projector's broad except: it must outlive any one batch
                 _log.exception("the projector failed; it resumes after the last commit")
                 self.telemetry.count("projector_errors")
                 self.close()
@@ -110,8 +110,8 @@ class Projector:
     def refresh(self) -> None:
         """Opens or builds the state of the log's epoch and takes up feature sets that were added. The lock is held.
 
-        Views that no feature set declares any more are dropped by `run_forever` only: a short-lived caller need not know
-        every release that others serve.
+        Views that no feature set declares any more are dropped by `run_forever` only: a short-lived caller need not
+        know every release that others serve.
         """
         epoch = self._log.epoch
         sets = list(self._feature_sets())

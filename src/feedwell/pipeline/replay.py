@@ -1,4 +1,4 @@
-"""Replay: a slate from its record, a traced request in full, any request from the log, and the log itself for evaluation.
+"""Replay: a slate from its record, a traced request in full, any request from the log, the log itself for evaluation.
 
 1. `redrawn`: the recorded utilities through the shared sampler: the same slate, exactly.
 2. `replay_trace`: the traced reads through the release's parts: the same candidates, scores and slate.
@@ -39,7 +39,7 @@ class Log(Protocol):
 
 
 def redrawn(record: SlateRecord) -> SlateRecord:
-    """The record with its slots chosen anew from the recorded utilities; equal to the record if nothing was tampered with."""
+    """The record with its slots chosen anew from the recorded utilities: equal, unless something was tampered with."""
     rng = stream(record.seed, record.request_id)
     keys, slate = redraw(record.draws, rng, _explore(record), len(record.prefix))
     row = record.to_dict() | {

@@ -1,6 +1,6 @@
 """The request flow, step by step: user side → sources → filters → item side → scores → slate → record.
 
-A part may fail, the request may not: whatever a part raises or returns is counted, named in `degraded` and worked around.
+A part may fail, the request may not: what it raises or returns is counted, named in `degraded` and worked around.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def run(pipeline: Pipeline, ask: Ask, reader: Reader, pace: Pace | None, notes: 
 
 
 def retrieve(pipeline: Pipeline, ask: Ask, reader: Reader, notes: Notes) -> Candidates:
-    """The candidates that a ranker would see: merged, filtered, cut, with their features. Training rows come from here."""
+    """The candidates that a ranker would see: merged, filtered, cut, with features. Training rows come from here."""
     return _candidates(pipeline, ask, reader, None, notes)[2].live
 
 
@@ -182,12 +182,12 @@ def _screened(
 
 
 def _interleaved(candidates: Candidates) -> Candidates:
-    """The sources' best first, taking turns in declared order: this is the retrieval order that cuts and NaN rows use."""
+    """The sources' best first, taking turns in declared order: the retrieval order that cuts and NaN rows use."""
     rank_NS = np.full(candidates.retrieval_NS.shape, len(candidates))
     for s in range(len(candidates.source_names)):
         rows = np.flatnonzero(candidates.sources_N & np.uint64(1 << s))
         rank_NS[rows, s] = np.arange(len(rows))
-    if rank_NS.shape[1] < 2:
+    if len(candidates.source_names) < 2:
         return candidates
     return candidates.take(np.lexsort((rank_NS.argmin(1), rank_NS.min(1))))
 

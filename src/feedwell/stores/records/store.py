@@ -58,7 +58,7 @@ class RecordStore:
         return RecordStore(folder / "records" / "records.sqlite", folder / "traces" / "traces.sqlite")
 
     def write(self, record: SlateRecord, trace: Mapping[str, Any] | None = None) -> None:
-        """Returns once the record (and the trace) would survive a crash. A request id is written once: later ones replace."""
+        """Returns once the record (and the trace) would survive a crash. A request id written again replaces."""
         row = (record.request_id, record.user, record.t, orjson.dumps(_lean(record), option=orjson.OPT_SERIALIZE_NUMPY))
         traced = None if trace is None else (record.request_id, record.user, _packed(trace))
         with self._joining:

@@ -1,0 +1,169 @@
+"""The HTTP surface. Every field is bounded; the event loop only moves bytes: the pipeline and the disk have threads.
+
+POST /v1/recommend            GET /v1/recommend/{user}      GET /v1/explain/{request_id}
+POST /v1/events               PUT /v1/items                 PUT /v1/users
+GET  /health                  GET /ready                    GET /metrics
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Path, Query, Request, Response
+
+from feedwell import __version__
+from feedwell.core.event import RawEvent
+from feedwell.data.contracts import EventContract, RowContract
+from feedwell.pipeline.path import RequestPath, Served, Wish
+from feedwell.serving.bodies import (
+    MAX_BODY_BYTES,
+    MAX_CURSOR,
+    MAX_EXCLUDE,
+    MAX_N,
+    MAX_ROWS,
+    REQUEST_ID,
+    SURFACE,
+    EventBody,
+    Id,
+    RecommendBody,
+)
+from feedwell.serving.fallback import BodyLimit, add_error_answers, json_response, refusal
+from feedwell.serving.intake import append
+from feedwell.serving.metrics import MetricsBoard
+from feedwell.serving.runtime import Runtime, feed_of
+
+_PUBLISH_S = 1.0
+_ID_HELP = "Any text of 1 to 512 bytes, percent-encoded."
+
+
+def create_app(runtime: Runtime, board: MetricsBoard | None = None) -> FastAPI:
+    """The app of one worker; it closes the runtime when it ends."""
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        runtime.watch()
+        task = asyncio.create_task(_publish_metrics(runtime, board)) if board else None
+        yield
+        if task is not None and board is not None:
+            task.cancel()
+            board.withdraw()
+        await asyncio.to_thread(runtime.close)
+
+    app = FastAPI(title="feedwell", version=__version__, lifespan=life, docs_url="/docs", redoc_url=None)
+    app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
+    add_error_answers(app)
+    _add_feeds(app, runtime)
+    _add_writes(app, runtime)
+    _add_operations(app, runtime, board)
+    return app
+
+
+def _add_feeds(app: FastAPI, runtime: Runtime) -> None:
+    async def feed(wish: Wish) -> Response:
+        def work(left_ms: float) -> tuple[RequestPath, Served]:
+            return runtime.prepare(wish, left_ms)
+
+        def finish(made: tuple[RequestPath, Served]) -> Response:
+            path, served = made
+            path.keep(served)
+            explained = runtime.explain(served.record.request_id) if wish.explain else None
+            return json_response(feed_of(served, explained))
+
+        answer: Response = await runtime.lane.submit(work, finish, runtime.deadline_ms)
+        return answer
+
+    @app.post("/v1/recommend", summary="A feed", response_class=Response)
+    async def recommend(body: RecommendBody) -> Response:
+        return await feed(Wish(**body.model_dump()))
+
+    @app.get("/v1/recommend/{user:path}", summary="A feed", response_class=Response)
+    async def recommend_user(
+        user: Annotated[Id, Path(description=_ID_HELP)],
+        n: Annotated[int | None, Query(ge=1, le=MAX_N)] = None,
+        surface: Annotated[str, Query(pattern=SURFACE)] = "default",
+        exclude: Annotated[list[Id] | None, Query(max_length=MAX_EXCLUDE)] = None,
+        cursor: Annotated[str | None, Query(min_length=1, max_length=MAX_CURSOR)] = None,
+        explain: bool = False,
+    ) -> Response:
+        wish = Wish(user_id=user, n=n, surface=surface, exclude=tuple(exclude or ()), cursor=cursor, explain=explain)
+        return await feed(wish)
+
+    @app.get("/v1/explain/{request_id}", summary="Why these items", response_class=Response)
+    async def explain_request(request_id: Annotated[str, Path(pattern=REQUEST_ID)]) -> Response:
+        explained = await asyncio.to_thread(runtime.explain, request_id)
+        if explained is None:
+            return refusal(404, f"no request '{request_id}' is on record; records are kept by request_id of an answer")
+        return json_response(explained)
+
+
+def _add_writes(app: FastAPI, runtime: Runtime) -> None:
+    check_event = EventContract(runtime.project)
+
+    @app.post("/v1/events", summary="Append events", response_class=Response, openapi_extra=_event_schema())
+    async def events(request: Request) -> Response:
+        return await asyncio.to_thread(append, runtime, await request.body(), "events", check_event)
+
+    def put(entity: str, key: str) -> None:
+        check_row = RowContract(runtime.project, entity)
+
+        def check(row: Any, now: int) -> RawEvent | str:
+            return check_row(row, now, dated=False)
+
+        @app.put(f"/v1/{key}", summary="Whole rows", response_class=Response, openapi_extra=_row_schema(entity, key))
+        async def rows(request: Request) -> Response:
+            return await asyncio.to_thread(append, runtime, await request.body(), key, check)
+
+    put("item", "items")
+    put("user", "users")
+
+
+def _add_operations(app: FastAPI, runtime: Runtime, board: MetricsBoard | None) -> None:
+    @app.get("/health", summary="The process lives", response_class=Response)
+    async def health() -> Response:
+        return json_response({"status": "ok", "version": __version__})
+
+    @app.get("/ready", summary="It may get traffic", response_class=Response)
+    async def ready() -> Response:
+        found = await asyncio.to_thread(runtime.readiness)
+        return json_response(found, 200 if found["ready"] else 503)
+
+    @app.get("/metrics", summary="Prometheus", response_class=Response)
+    async def metrics() -> Response:
+        if board is None:
+            text = runtime.telemetry.prometheus()
+        else:
+            await asyncio.to_thread(board.publish, runtime.telemetry)
+            text = await asyncio.to_thread(board.collected)
+        return Response(text, media_type="text/plain; version=0.0.4")
+
+
+async def _publish_metrics(runtime: Runtime, board: MetricsBoard) -> None:
+    while True:
+        await asyncio.to_thread(board.publish, runtime.telemetry)
+        await asyncio.sleep(_PUBLISH_S)
+
+
+def _event_schema() -> dict[str, Any]:
+    return _one_or_many(EventBody.model_json_schema(), "events")
+
+
+def _row_schema(entity: str, key: str) -> dict[str, Any]:
+    id_schema = {"type": "string", "minLength": 1, "maxLength": 512}
+    schema = {
+        "type": "object",
+        "properties": {f"{entity}_id": id_schema},
+        "maxProperties": 1000,
+        "additionalProperties": True,
+        "description": "The whole row, its id and its columns: what is left out is gone.",
+    }
+    return _one_or_many(schema, key)
+
+
+def _one_or_many(schema: dict[str, Any], key: str) -> dict[str, Any]:
+    many = {"type": "array", "items": schema, "minItems": 0, "maxItems": MAX_ROWS}
+    wrapped = {"type": "object", "properties": {key: many}, "required": [key], "additionalProperties": False}
+    content = {"application/json": {"schema": {"anyOf": [schema, many, wrapped]}}}
+    return {"requestBody": {"required": True, "content": content}}

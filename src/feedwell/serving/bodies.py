@@ -1,0 +1,85 @@
+"""What HTTP accepts, with a bound on every field. Rows of events and catalogs are checked by `data.contracts`.
+
+`EventBody` describes an event for OpenAPI; the contract knows the project and decides.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from feedwell.core.event import MAX_ID_BYTES
+from feedwell.data.contracts import MAX_TYPE_LENGTH
+
+MAX_N = 1000
+MAX_EXCLUDE = 1000
+MAX_ROWS = 10_000
+MAX_BODY_BYTES = 16 * 1024 * 1024
+MAX_CURSOR = 8192
+REQUEST_ID = r"^[0-9A-Za-z_-]{1,64}$"
+SURFACE = r"^[0-9A-Za-z_.-]{1,64}$"
+
+
+def _fits(text: str) -> str:
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES:
+        raise ValueError(f"an id has at most {MAX_ID_BYTES} bytes of UTF-8")
+    return text
+
+
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_BYTES), AfterValidator(_fits)]
+Context = Annotated[dict[Annotated[str, Field(max_length=64)], Any], Field(max_length=64)]
+
+
+class RecommendBody(BaseModel):
+    """One wish for a feed."""
+
+    model_config = ConfigDict(extra="forbid")
+    user_id: Id
+    n: int | None = Field(None, ge=1, le=MAX_N, description="How many items; default: the slate's k.")
+    surface: str = Field("default", pattern=SURFACE)
+    exclude: list[Id] = Field(default_factory=list, max_length=MAX_EXCLUDE)
+    cursor: str | None = Field(None, min_length=1, max_length=MAX_CURSOR, description="Of the page before.")
+    explain: bool = False
+    context: Context = Field(default_factory=dict)
+
+
+class EventBody(BaseModel):
+    """One event. Keys that name declared entities (`creator`, ...) may follow; their values are ids."""
+
+    model_config = ConfigDict(extra="allow")
+    type: Annotated[str, Field(min_length=1, max_length=MAX_TYPE_LENGTH, pattern=r"^[^$]")]
+    user: Id
+    item: Id | None = None
+    event_id: Id | None = Field(None, description="With it a repeated event counts once.")
+    ts: int | float | Annotated[str, Field(max_length=40)] | None = Field(
+        None, description="When it happened: µs, ms or s since 1970, or ISO 8601; default: now."
+    )
+    value: float | None = Field(None, gt=-(2.0**62), lt=2.0**62)
+    unit: Id | None = None
+    session: Id | None = None
+    device: Id | None = None
+    request_id: Id | None = None
+    slot: int | None = Field(None, ge=0, lt=2**31)
+    surface: Id | None = None
+    context: Context = Field(default_factory=dict)
+
+
+class Refused(Exception):
+    """A body that holds no rows, with the reason for the caller."""
+
+
+def rows_of(body: bytes, key: str) -> list[Any]:
+    """The rows of a body: one object, a list, or an object with the list under `key`. Refused if it is none."""
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Refused(f"the body is not JSON: {error}") from None
+    if isinstance(data, dict):
+        data = data[key] if isinstance(data.get(key), list) and len(data) == 1 else [data]
+    if not isinstance(data, list):
+        raise Refused(f'the body must be an object, a list of objects, or {{"{key}": [...]}}')
+    if len(data) > MAX_ROWS:
+        raise Refused(f"{len(data)} rows in one request: send at most {MAX_ROWS}")
+    return data

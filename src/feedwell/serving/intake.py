@@ -1,0 +1,50 @@
+"""Events and catalog rows that come by HTTP: checked one by one, appended together, acknowledged when durable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import Response
+
+from feedwell.core.clock import SECOND
+from feedwell.core.event import CATALOG_PREFIX, RawEvent
+from feedwell.data.quarantine import Quarantine
+from feedwell.pipeline.project_folder import STATE_FOLDER
+from feedwell.serving.bodies import rows_of
+from feedwell.serving.fallback import json_response
+from feedwell.serving.runtime import Runtime
+
+Check = Callable[[Any, int], RawEvent | str]
+"""(row, now µs) → the event, or why it is refused."""
+
+
+def append(runtime: Runtime, body: bytes, key: str, check: Check) -> Response:
+    """What became of the rows: 200 with a reason for each refused one, 422 only if none was good.
+
+    `idempotent`: whether the same body once more would change nothing (every event has an id, or is a catalog row).
+    """
+    rows, now = rows_of(body, key), runtime.clock.now()
+    checked = [check(row, now) if isinstance(row, Mapping) else f"a row is an object, not {row!r:.60}" for row in rows]
+    events = [event for event in checked if isinstance(event, RawEvent)]
+    errors = [{"index": i, "error": why} for i, why in enumerate(checked) if isinstance(why, str)]
+    appended = runtime.log.append(events) if events else None
+    runtime.telemetry.count("rows_accepted", len(events), kind=key)
+    if errors:
+        runtime.telemetry.count("rows_refused", len(errors), kind=key)
+        _quarantine(runtime, key, errors, rows, now)
+    answer = {
+        "accepted": 0 if appended is None else appended.n_new,
+        "duplicates": 0 if appended is None else appended.n_duplicate,
+        "errors": errors,
+        "idempotent": all(e.event_id is not None or e.type.startswith(CATALOG_PREFIX) for e in events),
+    }
+    return json_response(answer, 422 if rows and not events else 200)
+
+
+def _quarantine(runtime: Runtime, key: str, errors: Sequence[Mapping[str, Any]], rows: list[Any], now: int) -> None:
+    day = datetime.fromtimestamp(now / SECOND, UTC).strftime("%Y-%m-%d")
+    with Quarantine(runtime.folder / STATE_FOLDER / "quarantine", f"http-{key}-{day}") as quarantine:
+        for error in errors:
+            quarantine.add(error["error"], row=error["index"] + 1, data=rows[error["index"]])

@@ -1,0 +1,200 @@
+"""Runtime: what one worker process holds to answer: stores, the release, the lane, what it has learned of time."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from feedwell.core.artifact import CHAMPION
+from feedwell.core.clock import Clock, SystemClock
+from feedwell.core.errors import FeedwellError, Unavailable
+from feedwell.core.telemetry import Telemetry
+from feedwell.pipeline.compile import Compiled
+from feedwell.pipeline.cursor import secret_of
+from feedwell.pipeline.explain import explain
+from feedwell.pipeline.gather import Pace
+from feedwell.pipeline.online import OnlineState
+from feedwell.pipeline.path import RequestPath, Served, Wish
+from feedwell.pipeline.project_folder import STATE_FOLDER
+from feedwell.serving import reload
+from feedwell.serving.lane import Lane
+from feedwell.stores.log import EventLog
+from feedwell.stores.records import RecordStore
+from feedwell.stores.releases import ReleaseStore
+from feedwell.stores.state import StateDirectory
+
+WARM_REQUESTS = 8
+LAG_ALLOWED = 10_000
+"""Events that may be unfolded when a worker becomes ready."""
+_LOOK_S = 0.25
+_log = logging.getLogger("feedwell.serving")
+
+
+class Runtime:
+    """Opened after a fork, one per process. `path` is read once per request: nothing mixes two releases."""
+
+    def __init__(self, folder: Path, compiled: Compiled, *, clock: Clock | None = None) -> None:
+        self.folder = folder
+        inside = folder / STATE_FOLDER
+        self.clock = clock or SystemClock()
+        self.telemetry = Telemetry()
+        self.project = compiled.project
+        self.log = EventLog.open(inside, compiled.project, self.clock)
+        self.records = RecordStore.open(inside)
+        self.releases = ReleaseStore(inside)
+        self.states = StateDirectory(inside / "state.lmdb")
+        self.online = OnlineState(self.states)
+        self.pace = Pace.of(compiled.project.serving.deadline / 1e3, telemetry=self.telemetry)
+        self.pace.retries.start()
+        self.lane = Lane(size=compiled.project.serving.queue, telemetry=self.telemetry)
+        self._secret = secret_of(inside)
+        self.path = self._path_of(compiled)
+        self.warmed = False
+        self._caught_up = False
+        self._stop = threading.Event()
+        self._watch: threading.Thread | None = None
+
+    @staticmethod
+    def open(folder: Path, *, clock: Clock | None = None) -> Runtime:
+        """The runtime of a project's folder with its champion, or with the untrained project where there is none."""
+        return Runtime(folder, reload.current(ReleaseStore(folder / STATE_FOLDER), folder), clock=clock)
+
+    @property
+    def deadline_ms(self) -> float:
+        return self.path.project.serving.deadline / 1e3
+
+    def prepare(self, wish: Wish, left_ms: float) -> tuple[RequestPath, Served]:
+        """The answer on the pipeline thread; `keep` it with the path that made it."""
+        path = self.path
+        return path, path.prepare(replace(wish, deadline_ms=left_ms), self.pace)
+
+    def explain(self, request_id: str) -> dict[str, Any] | None:
+        """What the record and the trace of a request say; None if there is no such record."""
+        record = self.records.get(request_id)
+        if record is None or record.user in self.log.forgotten():
+            return None
+        return explain(record, self.records.trace(request_id), self._item_names, self._project_of(record.release_id))
+
+    def warm(self) -> None:
+        """Compiles every overlay and runs requests that leave no trace: the first real one is like any other."""
+        self.path.compiled.warm()
+        for i in range(WARM_REQUESTS):
+            self.path.prepare(Wish(user_id="", request_id=f"warm-{i}"), self.pace if i >= WARM_REQUESTS // 2 else None)
+        self.warmed = True
+        gc.collect()
+        gc.freeze()
+
+    def readiness(self) -> dict[str, Any]:
+        """`ready` and what it rests on: release, state, warm-up, lag in events."""
+        state, lag = "ok", -1
+        try:
+            with self.online.reader(self.path.compiled.features) as reader:
+                lag = max(0, self.log.high_water()[0] - reader.state_offset)
+        except Unavailable as error:
+            state = str(error)
+        # Once it has caught up, lag is a metric: a burst of events must not take every worker out of service.
+        self._caught_up = self._caught_up or 0 <= lag <= LAG_ALLOWED
+        ready = state == "ok" and self._caught_up and self.warmed
+        return {
+            "ready": ready,
+            "release": self.path.compiled.release_id,
+            "state": state,
+            "lag_events": lag,
+            "caught_up": self._caught_up,
+            "warmed": self.warmed,
+        }
+
+    def watch(self) -> None:
+        """Follows the champion channel on a background thread, and warms up as soon as the state can be read."""
+        if self._watch is None:
+            self._watch = threading.Thread(target=self._follow, name="feedwell-reload", daemon=True)
+            self._watch.start()
+
+    def look(self) -> bool:
+        """Takes up the channel's release if it moved; whether it did. One that cannot serve leaves the old one serving."""
+        release_id = self.releases.channel(CHAMPION)
+        if release_id is None or release_id == self.path.compiled.release_id:
+            return False
+        try:
+            compiled = reload.load_release(self.releases, release_id, self.folder)
+            with self.online.reader(compiled.features):  # Unavailable until the projector keeps its features
+                compiled.warm()
+            path = self._path_of(compiled)
+            path.prepare(Wish(user_id="", request_id="warm"))
+        except FeedwellError as error:
+            self.telemetry.count("reload_failed")
+            _log.warning(
+                "release %s cannot serve yet, %s goes on: %s", release_id, self.path.compiled.release_id, error
+            )
+            return False
+        self.path = path
+        self.telemetry.count("reloads")
+        return True
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._watch is not None:
+            self._watch.join(timeout=10)
+        self.pace.retries.stop()
+        self.lane.close()
+        self.online.close()
+        self.records.close()
+        self.log.close()
+
+    def _follow(self) -> None:
+        while not self._stop.wait(_LOOK_S if self.warmed else 0.05):
+            try:
+                if not self.warmed and self.states.epoch >= 0:
+                    self.warm()
+                self.look()
+            except FeedwellError as error:
+                _log.info("not warm yet: %s", error)
+
+    def _path_of(self, compiled: Compiled) -> RequestPath:
+        return RequestPath(
+            compiled=compiled,
+            log=self.log,
+            open_reader=lambda: self.online.reader(compiled.features),
+            records=self.records,
+            clock=self.clock,
+            secret=self._secret,
+        )
+
+    def _project_of(self, release_id: str) -> Any:
+        if release_id == self.path.compiled.release_id:
+            return self.path.project
+        try:
+            return reload.frozen_project(self.releases.read(release_id), self.folder)
+        except FeedwellError:
+            return self.path.project
+
+    def _item_names(self, keys: Any) -> list[str | None]:
+        return self.log.ids.names("item", keys)
+
+
+def feed_of(served: Served, explained: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The answer as JSON's types: items best first, what was missing, the cursor of the next page."""
+    record = served.record
+    value = record.predictions.get("value", [])
+    first = len(record.prefix) + 1
+    feed: dict[str, Any] = {
+        "request_id": record.request_id,
+        "user_id": record.user_id,
+        "surface": record.surface,
+        "release": record.release_id,
+        "items": [
+            {"item_id": name, "slot": first + i, "value": None if value[i] != value[i] else value[i]}
+            for i, name in enumerate(served.item_ids)
+            if name is not None
+        ],
+        "cursor": served.cursor,
+        "degraded": record.degraded,
+        "fallback": record.fallback,
+        "short": record.short,
+    }
+    return feed if explained is None else feed | {"explain": explained}
