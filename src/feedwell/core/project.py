@@ -274,9 +274,9 @@ class Project(Section):
     @cached_property
     def event_types(self) -> tuple[str, ...]:
         """Every event type that the file declares or implies, sorted; references to others are problems."""
-        implied = {self.data.type, *self.data.exposure, *self.undone_by.values()} - {None}
+        implied = {self.data.type, *self.undone_by.values()} - {None}
         if not self.event:  # a file without [event.*] declares its types by using them as exposure and as outcomes
-            implied |= {name for objective in self.objective.values() for name in objective.events}
+            implied |= {*self.data.exposure, *(name for o in self.objective.values() for name in o.events)}
         return tuple(sorted({*self.event, *map(str, implied)}))
 
     @cached_property

@@ -1,0 +1,202 @@
+"""What sections say of each other: every name that is referred to exists, or the nearest is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from feedwell.core.errors import Problem, ProjectError
+from feedwell.core.project_file import parse_project
+from feedwell.pipeline.project_checks import findings_of
+from feedwell.pipeline.project_folder import load_project
+
+GOOD = """\
+[project]
+name = "shop"
+
+[data]
+exposure = ["view"]
+
+[entity.item]
+columns = { title = "string", category = "string", maker = "string", created_at = "time" }
+text = ["title"]
+group = "maker"
+created_at = "created_at"
+
+[entity.category]
+from = "item.category"
+
+[event.view]
+[event.click]
+[event.buy]
+[event.follow]
+object = "category"
+undone_by = "unfollow"
+
+[objective.click]
+events = ["click"]
+
+[objective.buy]
+events = ["buy"]
+given = "click"
+
+[feature.item_views]
+entity = "item"
+aggregate = "count"
+events = ["view"]
+windows = ["1h"]
+
+[feature.user_maker_views]
+entity = ["user", "maker"]
+aggregate = "count"
+events = ["view"]
+
+[source.popular]
+k = 10
+
+[source.hot]
+kind = "popular"
+half_life = "1h"
+
+[filter.seen]
+events = ["buy", "click"]
+
+[slate]
+kind = "top_k"
+k = 5
+
+[serving]
+fallback = ["hot"]
+
+[evaluate]
+relevant = "buy"
+"""
+
+
+def problems_of(text: str) -> list[Problem]:
+    with pytest.raises(ProjectError) as caught:
+        parse_project(text, checks=(findings_of,))
+    return list(caught.value.problems)
+
+
+def test_a_good_project_has_no_problem_and_its_group_is_an_entity() -> None:
+    project = parse_project(GOOD, checks=(findings_of,))
+    assert project.entities == ("user", "item", "category", "maker")
+    assert project.derived_entities["maker"] == ("item", "maker")
+    assert project.event_types == ("buy", "click", "follow", "unfollow", "view")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "nearest"),
+    [
+        ('exposure = ["view"]', 'exposure = ["veiw"]', "data.exposure", "view"),
+        ('events = ["view"]\nwindows', 'events = ["viewd"]\nwindows', "feature.item_views.events", "view"),
+        ('events = ["buy"]\ngiven', 'events = ["bye"]\ngiven', "objective.buy.events", "buy"),
+        ('events = ["buy", "click"]', 'events = ["clik"]', "filter.seen.events", "click"),
+        ('given = "click"', 'given = "clicks"', "objective.buy.given", "click"),
+        ('entity = ["user", "maker"]', 'entity = ["user", "makers"]', "feature.user_maker_views.entity", "maker"),
+        ('"item"\naggregate = "count"', '"item"\naggregate = "cuont"', "feature.item_views.aggregate", "count"),
+        ('group = "maker"', 'group = "makr"', "entity.item.group", "maker"),
+        ('created_at = "created_at"', 'created_at = "createdat"', "entity.item.created_at", "created_at"),
+        ('text = ["title"]', 'text = ["titel"]', "entity.item.text", "title"),
+        ('from = "item.category"', 'from = "item.categry"', "entity.category.from", "category"),
+        ('from = "item.category"', 'from = "itm.category"', "entity.category.from", "item"),
+        ('object = "category"', 'object = "categoy"', "event.follow.object", "category"),
+        ("[source.popular]", "[source.populr]", "source.populr", "popular"),
+        ('kind = "popular"', 'kind = "poplar"', "source.hot.kind", "popular"),
+        ('half_life = "1h"', 'halflife = "1h"', "source.hot.halflife", "half_life"),
+        ('kind = "top_k"', 'kind = "topk"', "slate.kind", "top_k"),
+        ("k = 5", "k = 5\nkindd = 1", "slate.kindd", "kind"),
+        ('fallback = ["hot"]', 'fallback = ["hott"]', "serving.fallback", "hot"),
+        ('relevant = "buy"', 'relevant = "byu"', "evaluate.relevant", "buy"),
+    ],
+)  # fmt: skip
+def test_a_name_that_is_not_there_is_told_with_the_nearest(old: str, new: str, key: str, nearest: str) -> None:
+    assert GOOD.count(old) >= 1
+    text = GOOD.replace(old, new)
+    problem = next(p for p in problems_of(text) if p.key == key)
+    assert problem.nearest == nearest
+    line = text.splitlines()[(problem.line or 1) - 1]
+    assert key.split(".")[-1] in line or key.split(".")[-2] in line
+
+
+@pytest.mark.parametrize(
+    ("more", "key", "says"),
+    [
+        ('[engine]\nkind = "spark"', "engine.kind", "not supported yet"),
+        ('[state]\nkind = "redis"', "state.kind", "not supported yet"),
+        ('[releases]\nkind = "file"', "releases.kind", "no releases is called 'file'"),
+        ('[event."$item"]', 'event.$item', "cannot be an event type"),
+        ("[entity.slot]", "entity.slot", "column of every event"),
+        ('[feature."a b"]\nentity = "item"\naggregate = "age"', "feature.a b", "cannot be a name"),
+        ('[source.transitions]\nwindow = "3x"', "source.transitions.window", "does not fit"),
+        ('[source.fresh]\nmax_age = 5', "source.fresh.max_age", "has no unit"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_told(more: str, key: str, says: str) -> None:
+    found = {p.key: p for p in problems_of(GOOD + more + "\n")}
+    assert says in found[key].message
+
+
+def test_objectives_given_each_other_in_a_circle_are_told() -> None:
+    text = GOOD.replace('[objective.click]\nevents = ["click"]', '[objective.click]\nevents = ["click"]\ngiven = "buy"')
+    assert {p.key for p in problems_of(text)} == {"objective.click.given", "objective.buy.given"}
+
+
+def test_a_file_without_event_sections_declares_types_by_their_use() -> None:
+    text = "\n".join(
+        [
+            '[project]\nname = "x"',
+            '[data]\nexposure = ["view"]',
+            '[objective.buy]\nevents = ["buy"]',
+            "[source.popular]",
+        ]
+    )
+    assert parse_project(text, checks=(findings_of,)).event_types == ("buy", "view")
+    assert [p.nearest for p in problems_of(text + '\nevents = ["veiw"]\n')] == ["view"]
+
+
+def test_references_are_checked_although_other_keys_do_not_fit() -> None:
+    text = GOOD.replace("k = 5", 'k = "five"').replace('events = ["click"]', 'events = ["clikc"]')
+    assert {p.key for p in problems_of(text)} == {"slate.k", "objective.click.events"}
+
+
+def test_an_objective_that_did_not_validate_still_counts_as_declared() -> None:
+    text = GOOD.replace('[objective.click]\nevents = ["click"]', '[objective.click]\nevents = "click"')
+    assert {p.key for p in problems_of(text)} == {"objective.click.events"}
+
+
+PLUGIN = """
+from feedwell.core.protocols import PartConfig, serve
+from feedwell.core.registry import source
+
+@source("mine_{n}")
+class Mine:
+    class Config(PartConfig):
+        k: int = serve(3, ge=1)
+    def __init__(self, config, setting):
+        self.config = config
+    needs = ()
+"""
+
+
+def test_plugins_are_read_before_the_check(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PLUGIN.format(n=1))
+    text = 'plugins = ["mine.py", "gone.py"]\n' + GOOD + "[source.mine_1]\nk = 0\n"
+    (tmp_path / "feedwell.toml").write_text(text)
+    with pytest.raises(ProjectError) as caught:
+        load_project(tmp_path)
+    assert {p.key for p in caught.value.problems} == {"plugins", "source.mine_1.k"}
+    (tmp_path / "feedwell.toml").write_text(text.replace(', "gone.py"', ""))
+    with pytest.raises(ProjectError) as again:
+        load_project(tmp_path)
+    assert [p.key for p in again.value.problems] == ["source.mine_1.k"]
+    (tmp_path / "feedwell.toml").write_text(text.replace(', "gone.py"', "").replace("k = 0", "k = 2"))
+    assert load_project(tmp_path).source["mine_1"].options == {"k": 2}
+
+
+def test_a_file_that_is_not_text_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "feedwell.toml").write_bytes(b'[project]\nname = "\xff"\n')
+    with pytest.raises(ProjectError, match="not UTF-8"):
+        load_project(tmp_path)
