@@ -18,6 +18,7 @@ from feedwell.core.clock import Clock, SystemClock
 from feedwell.core.errors import UsageError
 from feedwell.core.project import Project
 from feedwell.core.project_file import parse_project
+from feedwell.data.ingest import IngestReport, ingest
 from feedwell.features import FeatureSet, asof
 from feedwell.pipeline.compile import compile_features
 from feedwell.pipeline.cursor import secret_of
@@ -89,6 +90,14 @@ class Workspace:
     def catch_up(self) -> int:
         """Folds everything that the log holds into the online state; how many events this call folded."""
         return self.projector.catch_up()
+
+    def ingest(self, *, history: bool = True, strict: bool = False, progress: Progress | None = None) -> IngestReport:
+        """Loads the project's files into the log: as history (dated, a new epoch) or as live events (available now).
+
+        Bad rows go to quarantine, told in the report; with `strict` they are a DataError and nothing is stored.
+        """
+        told = None if progress is None else lambda what, n: progress(what, n, None)
+        return ingest(self.project, self.folder, self.log, history=history, strict=strict, progress=told)
 
     def path(self, release_id: str | None = None) -> RequestPath:
         """The request path of a release (default: the champion; before there is one, of what needs no training)."""
