@@ -1,0 +1,282 @@
+"""Raw event batches in our columns: which of theirs is which, and one SQL statement that types and judges every row.
+
+The rules are those of `contracts.EventContract`; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feedwell.core import columns as c
+from feedwell.core.errors import DataError
+from feedwell.core.event import CATALOG_PREFIX, MAX_ID_BYTES
+from feedwell.core.project import ColumnType, Project
+from feedwell.data.contracts import MAX_TYPE_LENGTH, MAX_VALUE
+from feedwell.data.ingest_files import SourceFile
+
+REASON = "_reason"
+_ALIASES = {c.TS: ("timestamp",), c.TYPE: ("event_type",)}
+_TEXT = (c.SESSION, c.DEVICE, c.REQUEST_ID, c.UNIT, c.SURFACE)
+_WHOLE_FLOAT = re.compile(r"^-?\d+\.0+$")
+_CASTS: dict[ColumnType, str] = {
+    "float": "DOUBLE",
+    "bool": "BOOLEAN",
+    "string": "VARCHAR",
+    "list": "VARCHAR",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mapped:
+    """Our column → theirs, in one file. `whole`: id columns whose text is of whole numbers written as floats."""
+
+    columns: Mapping[str, str]
+    whole: frozenset[str] = field(default=frozenset())
+
+
+def map_columns(project: Project, file: SourceFile) -> Mapped:
+    """Which of the file's columns is which of ours; DataError names the file, what it has and lacks, the mend."""
+    present = set(file.columns)
+    declared = dict(project.data.columns)
+    absent = sorted(f"{ours} = '{theirs}'" for ours, theirs in declared.items() if theirs not in present)
+    found = {ours: theirs for ours, theirs in declared.items() if theirs in present}
+    contexts = {name for section in project.event.values() for name in section.context}
+    ours = (c.TYPE, c.TS, c.AVAILABLE_AT, c.EVENT_ID, c.SLOT, c.VALUE, *_TEXT, *project.entities, *contexts)
+    for name in ours:
+        ids = (f"{name}_id",) if name in project.entities else ()
+        candidates = (name, *ids, *_ALIASES.get(name, ()))
+        if name not in declared and (theirs := next((x for x in candidates if x in present), None)):
+            found[name] = theirs
+    needed = [c.USER, c.TS] + ([] if project.data.type else [c.TYPE])
+    missing = [name for name in needed if name not in found]
+    objects = {project.objects_of(kind) for kind in project.event} | {c.ITEM}
+    if not objects & (found.keys() - {c.USER}):
+        missing.append(c.ITEM)
+    if file.columns and (missing or absent):
+        raise DataError(_wrong_header(file, missing, absent))
+    return Mapped(columns=found)
+
+
+def whole_number_ids(project: Project, mapped: Mapped, table: pa.Table) -> Mapped:
+    """The mapping with the id columns of a first batch whose every text is like `12.0`: the mark of a float column."""
+    whole = set()
+    for name in project.entities:
+        theirs = mapped.columns.get(name)
+        if theirs and pa.types.is_string(table.schema.field(theirs).type):
+            texts = pc.unique(table[theirs].slice(0, 10_000)).drop_null().to_pylist()
+            if texts and all(_WHOLE_FLOAT.match(text) for text in texts):
+                whole.add(name)
+    return Mapped(columns=mapped.columns, whole=frozenset(whole))
+
+
+class Normaliser:
+    """Types and judges batches; one DuckDB connection, in the project's time zone for times without one."""
+
+    def __init__(self, project: Project, now: int) -> None:
+        self._project, self._limit = project, now + project.data.max_future
+        self._db = duckdb.connect()
+        self._db.execute(f"SET TimeZone = {_literal(project.project.timezone)}")
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __call__(self, table: pa.Table, mapped: Mapped) -> tuple[pa.Table, pa.Table]:
+        """(good rows in our columns, their place `_row` and `_reason` of the others)."""
+        table = table.append_column("_row", pa.array(range(table.num_rows), pa.int64()))
+        self._db.register("incoming", table)
+        typed = self._db.execute(self._statement(table.schema, mapped)).to_arrow_table()
+        self._db.unregister("incoming")
+        if typed[REASON].null_count == typed.num_rows:
+            return typed.drop_columns([REASON, "_row"]), typed.select(["_row", REASON]).slice(0, 0)
+        bad = pc.is_valid(typed[REASON])
+        good = typed.filter(pc.invert(bad)).drop_columns([REASON, "_row"])
+        return good, typed.filter(bad).select(["_row", REASON])
+
+    def _statement(self, schema: pa.Schema, mapped: Mapped) -> str:
+        cells = {name: _cell(theirs, schema.field(theirs).type) for name, theirs in mapped.columns.items()}
+        types = {name: schema.field(theirs).type for name, theirs in mapped.columns.items()}
+        typed = {c.TYPE: cells.get(c.TYPE, _literal(self._project.data.type or ""))}
+        typed[c.TS] = self._time(cells[c.TS], types[c.TS])
+        if c.AVAILABLE_AT in cells:
+            typed[c.AVAILABLE_AT] = self._time(cells[c.AVAILABLE_AT], types[c.AVAILABLE_AT])
+        if c.VALUE in cells:
+            typed[c.VALUE] = f"TRY_CAST({cells[c.VALUE]} AS DOUBLE)"
+        if c.SLOT in cells:
+            typed[c.SLOT] = _whole(cells[c.SLOT], "INTEGER")
+        for name in (*self._project.entities, c.EVENT_ID, *_TEXT):
+            if name in cells:
+                typed[name] = _id(cells[name], types[name], name in mapped.whole)
+        raw = {f"_raw_{name}": cells[name] for name in (c.TS, c.AVAILABLE_AT, c.VALUE, c.SLOT) if name in cells}
+        contexts = self._contexts(cells)
+        raw |= {f"_context_{name}": self._cast(cells[name], types[name], kind) for name, kind in contexts.items()}
+        raw |= {f"_raw_context_{name}": cells[name] for name in contexts}
+        inner = ", ".join(f"{text} AS {_quoted(name)}" for name, text in {**typed, **raw}.items())
+        payload = self._payload(contexts)
+        outer = [*(_quoted(name) for name in typed), *([f"{payload} AS {c.PAYLOAD}"] if payload else [])]
+        return (
+            f"SELECT {', '.join(outer)}, _row, CASE {' '.join(self._reasons(typed, contexts))} END AS {REASON}"
+            f" FROM (SELECT _row, {inner} FROM incoming)"
+        )
+
+    def _reasons(self, typed: Mapping[str, str], contexts: Mapping[str, ColumnType]) -> list[str]:
+        ids = [name for name in (*self._project.entities, c.EVENT_ID, *_TEXT) if name in typed]
+        rules = [
+            (f"coalesce({c.TYPE}, '') = ''", "'type is missing'"),
+            (
+                f"starts_with({c.TYPE}, '{CATALOG_PREFIX}') OR length({c.TYPE}) > {MAX_TYPE_LENGTH}",
+                f"'type must not begin with {CATALOG_PREFIX} nor exceed {MAX_TYPE_LENGTH} characters'",
+            ),
+            ('"user" IS NULL', "'user is missing'"),
+            *[
+                (f"strlen({_quoted(name)}) > {MAX_ID_BYTES}", f"'{name} is longer than {MAX_ID_BYTES} bytes'")
+                for name in ids
+            ],
+            ("_raw_ts IS NULL", "'ts is missing'"),
+            *self._time_rules(c.TS),
+        ]
+        if c.AVAILABLE_AT in typed:
+            rules += [
+                (f"_raw_{c.AVAILABLE_AT} IS NOT NULL AND ({test})", r) for test, r in self._time_rules(c.AVAILABLE_AT)
+            ]
+        if c.VALUE in typed:
+            rules += [
+                ("_raw_value IS NOT NULL AND value IS NULL", "'value must be a number, not: ' || _raw_value::VARCHAR"),
+                (
+                    f"NOT abs(value) * {self._scale()} < {MAX_VALUE!r}",
+                    "'value is not finite or too large: ' || value::VARCHAR",
+                ),
+            ]
+        if c.SLOT in typed:
+            rules.append(
+                (
+                    "_raw_slot IS NOT NULL AND coalesce(slot, -1) < 0",
+                    "'slot must be a whole number: ' || _raw_slot::VARCHAR",
+                )
+            )
+        for name, kind in contexts.items():
+            raw = _quoted(f"_raw_context_{name}")
+            rules.append(
+                (
+                    f"{raw} IS NOT NULL AND {_quoted('_context_' + name)} IS NULL",
+                    f"'column {name}: ' || {raw}::VARCHAR || ' is not a {kind}'",
+                )
+            )
+        return [f"WHEN {test} THEN {reason}" for test, reason in rules]
+
+    def _time_rules(self, name: str) -> list[tuple[str, str]]:
+        return [
+            (f"{name} IS NULL", f"'{name} cannot be read: ' || _raw_{name}::VARCHAR"),
+            (f"{name} < 0", f"'{name} is before 1970: ' || _raw_{name}::VARCHAR"),
+            (f"{name} > {self._limit}", f"'{name} is ahead of the clock: ' || _raw_{name}::VARCHAR"),
+        ]
+
+    def _scale(self) -> str:
+        scales = {name: s.value_scale for name, s in self._project.event.items() if s.value_scale != 1}
+        cases = " ".join(f"WHEN {_literal(name)} THEN {scale}" for name, scale in scales.items())
+        return f"CASE {c.TYPE} {cases} ELSE 1 END" if cases else "1"
+
+    def _contexts(self, cells: Mapping[str, str]) -> dict[str, ColumnType]:
+        declared = {name: kind for section in self._project.event.values() for name, kind in section.context.items()}
+        return {name: kind for name, kind in declared.items() if name in cells}
+
+    def _payload(self, contexts: Mapping[str, ColumnType]) -> str:
+        cases = []
+        for kind, section in self._project.event.items():
+            pairs = [f"{_literal(name)}, {_quoted('_context_' + name)}" for name in section.context if name in contexts]
+            if pairs:
+                # A merge patch leaves out nulls.
+                cases.append(f"WHEN {_literal(kind)} THEN json_merge_patch('{{}}', json_object({', '.join(pairs)}))")
+        return f"nullif(CASE {c.TYPE} {' '.join(cases)} END::VARCHAR, '{{}}')" if cases else ""
+
+    def _cast(self, cell: str, theirs: pa.DataType, kind: ColumnType) -> str:
+        if kind == "time":
+            return self._time(cell, theirs)
+        return _whole(cell, "BIGINT") if kind == "int" else f"TRY_CAST({cell} AS {_CASTS[kind]})"
+
+    def _time(self, cell: str, kind: pa.DataType) -> str:
+        unit = self._project.data.ts_unit
+        if pa.types.is_timestamp(kind) and kind.tz:
+            return f"epoch_us({cell})"
+        if pa.types.is_temporal(kind):
+            return f"epoch_us({cell}::TIMESTAMP::TIMESTAMPTZ)"
+        iso = f"epoch_us(TRY_CAST({cell} AS TIMESTAMPTZ))"
+        if unit == "iso":
+            return iso
+        if pa.types.is_integer(kind):
+            return _scaled(f"{cell}::HUGEINT", unit, whole=True)
+        number = f"TRY_CAST({cell} AS DOUBLE)"
+        broken = _scaled(f"CASE WHEN isfinite({number}) THEN {number} END", unit, whole=False)
+        if not _is_text(kind):
+            return broken
+        # DuckDB reads '3.7' as the BIGINT 4: only text without a point is a whole number.
+        plain = f"NOT contains({cell}, '.') AND NOT contains(lower({cell}), 'e')"
+        digits = f"CASE WHEN {plain} THEN TRY_CAST({cell} AS BIGINT)::HUGEINT END"
+        return f"coalesce({_scaled(digits, unit, whole=True)}, {broken}, {iso})"
+
+
+def _scaled(number: str, unit: str, *, whole: bool) -> str:
+    """A number as µs; whole numbers stay exact, others round half to even, as `contracts.read_time` does."""
+    times = [f"{number} * {factor}" for factor in (1_000_000, 1_000, 1)]
+    seconds, millis, micros = times if whole else [f"round_even({text}, 0)" for text in times]
+    if unit != "auto":
+        return f"TRY_CAST({ {'s': seconds, 'ms': millis, 'us': micros}[unit] } AS BIGINT)"
+    nanos = f"{number} // 1000" if whole else f"floor({number} / 1000)"
+    return (
+        f"TRY_CAST(CASE WHEN abs({number}) < 1e11::BIGINT THEN {seconds}"
+        f" WHEN abs({number}) < 1e14::BIGINT THEN {millis}"
+        f" WHEN abs({number}) < 1e17::BIGINT THEN {micros} ELSE {nanos} END AS BIGINT)"
+    )
+
+
+def _whole(cell: str, kind: str) -> str:
+    # DuckDB casts '1.5' to 2: only what has no fraction is a whole number.
+    number = f"TRY_CAST({cell} AS DOUBLE)"
+    return f"CASE WHEN {number} = floor({number}) THEN TRY_CAST({cell} AS {kind}) END"
+
+
+def _cell(theirs: str, kind: pa.DataType) -> str:
+    """Their cell, empty text as null."""
+    return f"nullif({_quoted(theirs)}, '')" if _is_text(kind) else _quoted(theirs)
+
+
+def _id(cell: str, kind: pa.DataType, whole: bool) -> str:
+    """A cell as an outside id: whole numbers without a point, in full."""
+    if pa.types.is_floating(kind):
+        return (
+            f"CASE WHEN isfinite({cell}) THEN CASE WHEN {cell} = floor({cell}) AND abs({cell}) < 1e37"
+            f" THEN ({cell}::HUGEINT)::VARCHAR ELSE {cell}::VARCHAR END END"
+        )
+    if pa.types.is_decimal(kind) or whole:
+        return rf"regexp_replace({cell}::VARCHAR, '\.0+$', '')"
+    return f"{cell}::VARCHAR"
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(inner) or pa.types.is_large_string(inner))
+
+
+def _wrong_header(file: SourceFile, missing: list[str], absent: list[str]) -> str:
+    parts = [f"no column for {', '.join(missing)}"] if missing else []
+    parts += [f"no column as in {', '.join(absent)}"] if absent else []
+    example = (missing or [c.USER])[0]
+    return (
+        f"{file.path}: {' and '.join(parts)}. Found: {', '.join(file.columns) or 'nothing'}. Expected: user, item, ts"
+        " and type (or <entity>_id), or whatever [data] columns says. Name theirs in feedwell.toml, for example"
+        f' [data] columns = {{ {example} = "<their name>" }}; a constant type goes into [data] type, the names of a'
+        " file without a header line into [data] header"
+    )
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
