@@ -100,8 +100,8 @@ def _candidates(
         with notes.stage("fallback"):
             retrieved = {**retrieved, name: _fallback(pipeline, name, request, notes)}
         if len(retrieved[name].keys_N):
-            fallback = name
             pool, shown = _screened(pipeline, request, retrieved, reader, notes)
+            fallback = name if len(pool.live) else ""
     if fallback:
         notes.degrade("sources", f"nothing to show, fell back to '{fallback}'", kind="fallback")
     elif not len(pool.live):

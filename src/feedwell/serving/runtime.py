@@ -116,7 +116,7 @@ class Runtime:
             self._watch.start()
 
     def look(self) -> bool:
-        """Takes up the channel's release if it moved; whether it did. One that cannot serve leaves the old one serving."""
+        """Takes up the channel's release if it moved; whether it did. While it cannot serve, the old one goes on."""
         release_id = self.releases.channel(CHAMPION)
         if release_id is None or release_id == self.path.compiled.release_id:
             return False
