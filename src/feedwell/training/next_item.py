@@ -137,11 +137,10 @@ class _Task:
             data=Interactions(
                 user_E=np.repeat(np.arange(len(lengths)), lengths)[fit_E],
                 item_E=sequences.item_E[fit_E],
-                # A file of sequences has an order and no times: the place in the sequence stands for the time.
-                at_E=place_E[fit_E].astype(np.int64),
+                # A file of sequences has an order and no times: all at once, so that no decay tells events apart.
+                at_E=np.zeros(int(fit_E.sum()), np.int64),
                 type_E=np.zeros(int(fit_E.sum()), np.int16),
                 types=(EVENT,),
-                until=int(lengths.max()),
             ),
             user_U=np.flatnonzero(asked),
             until_U=(sequences.indptr[1:] - behind)[asked],
@@ -207,11 +206,9 @@ def _request(history: Keys, needs: Sequence[HistoryNeed], k: int) -> Request:
     histories = {}
     for need in needs:
         keys_L = history[-need.n :]
-        at_L = np.arange(len(history) - len(keys_L), len(history))
-        histories[need] = History(keys_L=keys_L, at_L=at_L, type_L=np.zeros(len(keys_L), np.int16))
-    return Request(
-        request_id="", user_id="", t=len(history), n=k, skip=np.unique(history), side=UserSide(histories=histories)
-    )
+        n = len(keys_L)
+        histories[need] = History(keys_L=keys_L, at_L=np.zeros(n, np.int64), type_L=np.zeros(n, np.int16))
+    return Request(request_id="", user_id="", t=1, n=k, skip=np.unique(history), side=UserSide(histories=histories))
 
 
 def _ranks(retrieved: Sequence[Any], answer_B: Keys, k: int) -> NDArray[np.float64]:
