@@ -29,8 +29,8 @@ def exposures(
     """user, item, other entities' keys, t (µs), ts, offset, request_id, slot, propensity, origin, group; ordered by t.
 
     `group` numbers the choice situations: one request, or one (user, ts). Features of a row see `available_at < t`
-    only, so never the exposing event itself. `slots` has user, item, t, request_id, slot, propensity; `retrieved` (what the
-    caller's sources retrieve as of then) has user, item, t.
+    only, so never the exposing event itself. `slots` has user, item, t, request_id, slot, propensity; `retrieved`
+    (what the caller's sources retrieve as of then) has user, item, t.
     """
     from_slots = _conform(slots, project, "slate") if slots is not None and slots.num_rows else None
     parts = [] if from_slots is None else [from_slots]

@@ -2,7 +2,8 @@
 
 An outcome belongs to the latest exposure of the same user and object at or before it in log order, (available_at,
 offset): an event may be exposure and outcome at once (a rating). It counts while it is in `[t, t + within)` and is not
-taken back inside that window. A window that has not closed by the end of what may be seen gives NaN: marked, not guessed.
+taken back inside that window. A window that has not closed by the end of what may be seen gives NaN: marked, not
+guessed.
 """
 
 from __future__ import annotations

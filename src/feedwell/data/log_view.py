@@ -59,6 +59,10 @@ class LogView:
             else (f'{NO_KEY}::BIGINT AS "{field.name}"')
         )
 
+    def scan(self, paths: Sequence[Path], select: Sequence[str], where: str = "TRUE") -> pa.Table:
+        """The engine's scan, with what this view leaves out left out: as-of features read the log through it."""
+        return self.engine.scan(paths, select, f"({where}) AND {self._where()}")
+
     def _where(self) -> str:
         terms = [f"available_at < {self.until}"] if self.until is not None else []
         if self.forgotten:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from feedwell.core.request import Keys
 
+ListOfKeys = Sequence[int] | Keys
+
 
 @dataclass(frozen=True, kw_only=True)
 class Lists:
@@ -27,7 +29,7 @@ class Lists:
     relevant_from: NDArray[np.int64]
 
     @staticmethod
-    def of(units: Sequence[int], ranked: Sequence[Sequence[int]], relevant: Sequence[Sequence[int]], k: int) -> Lists:
+    def of(units: Sequence[int], ranked: Sequence[ListOfKeys], relevant: Sequence[ListOfKeys], k: int) -> Lists:
         """From plain sequences; lists are cut at k, relevant keys are made distinct."""
         ranked_RK = np.full((len(ranked), k), -1, np.int64)
         for r, keys in enumerate(ranked):

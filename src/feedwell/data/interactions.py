@@ -1,0 +1,116 @@
+"""UserEvents: who did what when, as columns in log order; what sources fit on and what relevance is read from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feedwell.core.candidates import Float
+from feedwell.core.project import ObjectiveConfig, Project
+from feedwell.core.protocols import Interactions
+from feedwell.core.request import Keys
+from feedwell.data.log_view import LogView
+from feedwell.data.split import NEVER, Spans
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserEvents:
+    """All events that name a user, in log order. `undone_at_E`: when a later event took this one back (NEVER: not)."""
+
+    user_E: Keys
+    item_E: Keys
+    at_E: Keys
+    ts_E: Keys
+    type_E: NDArray[np.int16]
+    value_E: Float
+    undone_at_E: Keys
+    types: tuple[str, ...]
+
+    def before(self, spans: Spans, span: int) -> Interactions:
+        """The events that belong to spans before that number (4: all of them)."""
+        keep = self._span(spans) < span
+        until = int(self.at_E[keep].max()) + 1 if keep.any() else 0
+        limit = np.full(len(keep), spans.end) if span > 3 else spans.cuts(self.user_E)[:, span - 1]
+        return Interactions(
+            user_E=self.user_E[keep],
+            item_E=self.item_E[keep],
+            at_E=self.at_E[keep],
+            type_E=self.type_E[keep],
+            types=self.types,
+            value_E=self.value_E[keep],
+            undone_E=(self.undone_at_E < limit)[keep],
+            until=until,
+        )
+
+    def positives(self, objective: ObjectiveConfig) -> NDArray[np.bool_]:
+        """The events that are outcomes of an objective and were not taken back inside its window."""
+        wanted = [i for i, name in enumerate(self.types) if name in objective.events]
+        keep = np.isin(self.type_E, wanted) & (self.user_E >= 0) & (self.item_E >= 0)
+        keep &= ~(self.undone_at_E < self.at_E + objective.within)
+        for term in objective.terms:
+            if term.column == "value":
+                cells = self.value_E.tolist()
+                keep &= np.fromiter((term.holds(None if v != v else v) for v in cells), np.bool_, len(keep))
+        return keep
+
+    @cached_property
+    def by_user(self) -> tuple[NDArray[np.intp], Keys]:
+        """(rows sorted by user, in log order within one; the users of those rows)."""
+        order = np.argsort(self.user_E, kind="stable")
+        return order, self.user_E[order]
+
+    def rows_of(self, user: int) -> NDArray[np.intp]:
+        """That user's rows in log order."""
+        order, users = self.by_user
+        return order[np.searchsorted(users, user) : np.searchsorted(users, user, side="right")]
+
+    def moments(self) -> tuple[Keys, Keys]:
+        """(user, t) of every distinct (user, ts): t is the first `available_at` of the group."""
+        order = np.lexsort((self.at_E, self.ts_E, self.user_E))
+        user, ts = self.user_E[order], self.ts_E[order]
+        first = np.ones(len(order), np.bool_)
+        first[1:] = (user[1:] != user[:-1]) | (ts[1:] != ts[:-1])
+        return user[first], self.at_E[order][first]
+
+    def _span(self, spans: Spans) -> NDArray[np.int8]:
+        return spans.span(self.user_E, self.at_E)
+
+
+def user_events(view: LogView, project: Project) -> UserEvents:
+    """All events of users in the log's order; those that name no item have item -1."""
+    pairs = _pairs(project.undone_by)
+    with view.connect() as connection:
+        found = connection.execute(_EVENTS.format(pairs=pairs or "FALSE", never=NEVER)).to_arrow_table()
+    coded = found["type"].combine_chunks().dictionary_encode()
+    return UserEvents(
+        user_E=found["user"].to_numpy().astype(np.int64),
+        item_E=found["item"].to_numpy().astype(np.int64),
+        at_E=found["available_at"].to_numpy().astype(np.int64),
+        ts_E=found["ts"].to_numpy().astype(np.int64),
+        type_E=coded.indices.to_numpy(zero_copy_only=False).astype(np.int16),
+        types=tuple(coded.dictionary.to_pylist()),
+        value_E=found["value"].to_numpy(zero_copy_only=False).astype(np.float64),
+        undone_at_E=found["undone_at"].to_numpy().astype(np.int64),
+    )
+
+
+_EVENTS = """
+WITH undo AS (
+    SELECT d."offset" AS "offset", min(u.available_at) AS at FROM log d JOIN log u
+    ON u."user" = d."user" AND u.item = d.item AND ({pairs})
+    AND (u.available_at > d.available_at OR (u.available_at = d.available_at AND u."offset" > d."offset"))
+    WHERE d."user" >= 0 GROUP BY 1
+)
+SELECT e."user", e.item, e.available_at, e.ts, e.type, e.value, coalesce(u.at, {never}) AS undone_at
+FROM log e LEFT JOIN undo u ON u."offset" = e."offset"
+WHERE e."user" >= 0 AND NOT starts_with(e.type, '$') ORDER BY e.available_at, e."offset"
+"""
+
+
+def _pairs(undone_by: Mapping[str, str]) -> str:
+    quote = [(a.replace("'", "''"), b.replace("'", "''")) for a, b in undone_by.items()]
+    return " OR ".join(f"(d.type = '{a}' AND u.type = '{b}')" for a, b in quote)

@@ -1,0 +1,144 @@
+"""Evaluate: lists under replay → the metrics table, with intervals by user, slices and plain statements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from feedwell.core.project import Project
+from feedwell.core.request import Keys
+from feedwell.data.split import Spans
+from feedwell.features import FeatureSet, asof
+from feedwell.metrics import Lists, Ratios
+from feedwell.metrics.beyond_accuracy import BeyondAccuracy
+from feedwell.metrics.ranking import Ranking
+from feedwell.training.compare import METRICS, differences, statements
+from feedwell.training.inputs import Inputs
+from feedwell.training.report import EvaluateReport, HeadRow, SliceRow, SystemRow
+from feedwell.training.walk import PIPELINE, Walked, relevant_name
+
+_QUARTERS = 4
+_FEW = 8
+
+
+def report(
+    inputs: Inputs,
+    project: Project,
+    features: FeatureSet,
+    spans: Spans,
+    walked: Walked,
+    *,
+    heads: tuple[HeadRow, ...] = (),
+    cost: Mapping[str, float] | None = None,
+) -> EvaluateReport:
+    """The evaluation of what a walk answered. Requests with nothing relevant count for coverage and diversity only."""
+    k, bootstrap = project.evaluate.k, project.evaluate.bootstrap
+    catalog = np.arange(inputs.log.ids.size("item"), dtype=np.int64)
+    group_I = item_groups(inputs, project, features, spans.end)
+    by_name = {name: walked.lists(name) for name in walked.ranked}
+    ratios = {name: ratios_of(lists, k, bootstrap) for name, lists in by_name.items()}
+    rows = tuple(
+        _row(name, walked.kinds[name], ratios[name], by_name[name], group_I, catalog, project) for name in by_name
+    )
+    others = [name for name in by_name if walked.kinds[name] != "pipeline"]
+    compared = differences(PIPELINE, ratios, others, k) if PIPELINE in ratios else ()
+    counted = np.array([len(r) > 0 for r in walked.relevant], np.bool_)
+    users = np.array(walked.user_R, np.int64)
+    return EvaluateReport(
+        k=k,
+        relevant=relevant_name(project),
+        n_requests=len(users),
+        n_counted=int(counted.sum()),
+        n_users=len(np.unique(users[counted])) if len(users) else 0,
+        note=spans.note,
+        rows=rows,
+        differences=compared,
+        heads=heads,
+        slices=_slices(walked, by_name, k, bootstrap),
+        statements=statements([d for d in compared if d.metric.startswith("ndcg")]) + head_statements(heads),
+        degraded=dict(walked.degraded),
+        cost=dict(cost or {}),
+    )
+
+
+def ratios_of(lists: Lists, k: int, bootstrap: int) -> Ratios:
+    """The ranking statistics of one system."""
+    return Ranking(Ranking.Config(k=k))(lists, bootstrap=bootstrap)
+
+
+def item_groups(inputs: Inputs, project: Project, features: FeatureSet, t: int) -> Keys:
+    """group_I[key]: the key of each item's group as of t; -1 where it has none or none is declared."""
+    n = inputs.log.ids.size("item")
+    item = project.entity.get("item")
+    column = f"item.{item.group}" if item and item.group else ""
+    segments = inputs.log.segment_paths()
+    if column not in {c.name for c in features.columns} or not segments or not n:
+        return np.full(n, -1, np.int64)
+    frame = pa.table({"t": np.full(n, t, np.int64), "item": np.arange(n, dtype=np.int64)})
+    read = asof(features, segments, frame, columns=[column], sequences=False, engine=inputs.view())
+    value = read[column].to_numpy(zero_copy_only=False).astype(np.float64)
+    return np.where(np.isnan(value), -1, value).astype(np.int64)
+
+
+def head_statements(heads: Sequence[HeadRow]) -> tuple[str, ...]:
+    """Where the ranker (the first row of an objective) predicts no better than a simpler model."""
+    said = []
+    for objective in dict.fromkeys(h.objective for h in heads):
+        ours, *others = [h for h in heads if h.objective == objective]
+        for other in others:
+            if not ours.auc.value > other.auc.value:
+                said.append(
+                    f"{ours.name} does not beat {other.name} on AUC of {objective}: "
+                    f"{ours.auc.value:.4f} against {other.auc.value:.4f}"
+                )
+    return tuple(said)
+
+
+def _row(
+    name: str, kind: str, ratios: Ratios, lists: Lists, group_I: Keys, catalog: Keys, project: Project
+) -> SystemRow:
+    k = project.evaluate.k
+    family = BeyondAccuracy(BeyondAccuracy.Config(k=k))
+    shown = family.shown(lists, catalog)
+    return SystemRow(
+        name=name,
+        kind=kind,
+        metrics={f"{metric}@{k}": ratios.interval(metric) for metric in METRICS},
+        diversity=family(lists, group_I, bootstrap=min(project.evaluate.bootstrap, 200)).interval("diversity"),
+        coverage=shown.coverage,
+        gini=shown.gini,
+    )
+
+
+def _slices(walked: Walked, by_name: Mapping[str, Lists], k: int, bootstrap: int) -> tuple[SliceRow, ...]:
+    known_R = np.array(walked.known_R, np.int64)
+    masks: dict[str, NDArray[np.bool_]] = {"cold (no event before)": known_R == 0, "warm": known_R > 0}
+    for column in walked.user_features[0] if walked.user_features else ():
+        masks |= _buckets(column, np.array([row[column] for row in walked.user_features], np.float64))
+    rows = []
+    for label, mask in masks.items():
+        if not mask.any():
+            continue
+        for name, lists in by_name.items():
+            ratios = ratios_of(lists.take(mask), k, min(bootstrap, 200))
+            metrics = {f"{m}@{k}": ratios.interval(m) for m in METRICS}
+            rows.append(SliceRow(slice=label, name=name, n_requests=int(mask.sum()), metrics=metrics))
+    return tuple(rows)
+
+
+def _buckets(column: str, value_R: Any) -> dict[str, NDArray[np.bool_]]:
+    """Each value where there are few, quarters where there are many; missing ones apart."""
+    missing = np.isnan(value_R)
+    masks = {f"{column} missing": missing}
+    values = np.unique(value_R[~missing])
+    if len(values) <= _FEW:
+        masks |= {f"{column} = {v:g}": value_R == v for v in values}
+    else:
+        edges = np.quantile(value_R[~missing], np.linspace(0, 1, _QUARTERS + 1)[1:-1])
+        at = np.searchsorted(edges, value_R, side="right")
+        masks |= {f"{column} quarter {q + 1}": (at == q) & ~missing for q in range(_QUARTERS)}
+    return masks

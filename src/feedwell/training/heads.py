@@ -1,0 +1,110 @@
+"""Heads: how well each objective is predicted on the exposures of the test span, beside the simplest models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from feedwell.core.candidates import Float
+from feedwell.core.errors import DataError
+from feedwell.core.project import Project
+from feedwell.core.protocols import RankingRows
+from feedwell.core.registry import find
+from feedwell.metrics.calibration import Calibration, auc_interval
+from feedwell.pipeline.compile import setting_of
+from feedwell.training.report import HeadRow
+from feedwell.training.rows import Rows
+
+CONSTANT, POPULARITY, LOGISTIC = "constant", "popularity", "logistic"
+_PRIOR = 20.0
+
+
+def head_rows(project: Project, ranker: Any, train: Rows, test: Rows, *, bootstrap: int = 200) -> tuple[HeadRow, ...]:
+    """One row per model and binary objective: the ranker, a constant, the item's own rate and a logistic regression.
+
+    All are judged on the same rows: test exposures whose window has closed.
+    """
+    models: dict[str, Mapping[str, Float]] = {}
+    if ranker is not None:
+        models[project.ranker.kind if project.ranker else "ranker"] = predictions(ranker, test)
+    logistic = _logistic(project, train)
+    if logistic is not None and LOGISTIC not in models:
+        models[LOGISTIC] = predictions(logistic, test)
+    models[POPULARITY] = {name: _item_rates(train, test, name) for name in project.objective}
+    models[CONSTANT] = {name: _constant(train, test, name) for name in project.objective}
+    rows = []
+    for name, objective in project.objective.items():
+        y_N = test.ranking.labels[name]
+        known = test.exposed_N & ~np.isnan(y_N)
+        if objective.kind == "binary" and known.any():
+            rows += [
+                judge(m, name, test.user_N[known], y_N[known], p[name][known], bootstrap)
+                for m, p in models.items()
+                if name in p
+            ]
+    return tuple(rows)
+
+
+def judge(model: str, objective: str, user_N: Any, y_N: Float, p_N: Float, bootstrap: int = 200) -> HeadRow:
+    """AUC over all rows, within users, log loss (each with an interval by user) and calibration error."""
+    family = Calibration()
+    stats = family(user_N, user_N, y_N, p_N, bootstrap=max(bootstrap, 20))
+    return HeadRow(
+        name=model,
+        objective=objective,
+        n=len(y_N),
+        positives=int(y_N.sum()),
+        auc=auc_interval(user_N, y_N, p_N, bootstrap=max(bootstrap, 20)),
+        grouped_auc=stats.interval("grouped_auc"),
+        log_loss=stats.interval("log_loss"),
+        ece=family.histogram(y_N, p_N).ece,
+    )
+
+
+def predictions(ranker: Any, rows: Rows) -> Mapping[str, Float]:
+    """objective → p_N of a fitted ranker for rows in the training order of features."""
+    names = rows.ranking.feature_names
+    wanted = tuple(ranker.features)
+    x_NF = rows.ranking.features_NF[:, [names.index(n) for n in wanted]]
+    found: Mapping[str, Float] = ranker.predict(np.ascontiguousarray(x_NF))
+    return found
+
+
+def _logistic(project: Project, train: Rows) -> Any:
+    part: Any = find("scorer", LOGISTIC)
+    made = part(part.Config(), setting_of(project, "value"))
+    try:
+        made.fit(train.ranking)
+    except DataError:
+        return None
+    return made
+
+
+def _constant(train: Rows, test: Rows, name: str) -> Float:
+    y = train.ranking.labels[name]
+    known = ~np.isnan(y) & train.exposed_N
+    rate = (float((y[known] > 0).sum()) + 0.5) / (float(known.sum()) + 1)
+    return np.full(len(test), rate)
+
+
+def _item_rates(train: Rows, test: Rows, name: str) -> Float:
+    """Share of the item's training exposures with the outcome, drawn to the mean by 20 pseudo-exposures."""
+    y = train.ranking.labels[name]
+    known = ~np.isnan(y) & train.exposed_N
+    item, hit = train.item_N[known], (y[known] > 0).astype(np.float64)
+    mean = float(hit.mean()) if len(hit) else 0.5
+    size = int(max(item.max(initial=0), test.item_N.max(initial=0))) + 1
+    n_I, y_I = np.bincount(item, minlength=size), np.bincount(item, weights=hit, minlength=size)
+    rate_I = (y_I + _PRIOR * mean) / (n_I + _PRIOR)
+    return np.clip(rate_I[test.item_N], 1e-6, 1 - 1e-6)
+
+
+def carve_valid(rows: RankingRows, t_N: Any, share: float = 0.2) -> Any:
+    """valid_N: the last `share` of the requests by time; none where there are fewer than 5."""
+    groups, first = np.unique(rows.group_N, return_index=True)
+    if len(groups) < 5:
+        return np.zeros(len(t_N), np.bool_)
+    order = groups[np.argsort(t_N[first], kind="stable")]
+    return np.isin(rows.group_N, order[int(len(order) * (1 - share)) :])

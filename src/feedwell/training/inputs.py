@@ -1,0 +1,88 @@
+"""Inputs: the stores and the project that one training run works on, opened by the caller."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from feedwell.core.clock import Clock
+from feedwell.core.project import Project
+from feedwell.data.log_view import LogView
+from feedwell.engines.local import LocalEngine
+from feedwell.pipeline.replay import batches_of
+from feedwell.stores.log import EventLog
+from feedwell.stores.releases import ReleaseStore
+
+Progress = Callable[[str, int, int | None], None]
+"""(what is being done, how much of it is done, of how much; None: not known)"""
+
+
+class Records(Protocol):
+    def scan(self) -> pa.Table: ...
+
+
+def silent(_stage: str, _done: int, _of: int | None) -> None:
+    """No progress is shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What `train` reads and writes. The caller has sealed the log: batch work reads segments only.
+
+    `records` None: nothing was served yet. `progress` is told each stage and how far it is.
+    """
+
+    project: Project
+    project_text: str
+    log: EventLog
+    releases: ReleaseStore
+    clock: Clock
+    records: Records | None = None
+    progress: Progress = silent
+    engine: LocalEngine = field(default_factory=LocalEngine)
+
+    def view(self, until: int | None = None) -> LogView:
+        """The sealed log as SQL, without forgotten users."""
+        return LogView(
+            segments=tuple(self.log.segment_paths()),
+            entities=self.project.entities,
+            forgotten=tuple(sorted(self.log.forgotten())),
+            until=until,
+            engine=self.engine,
+        )
+
+    def slots(self) -> pa.Table | None:
+        """Every slot that was served, as `exposures` takes it; None before the first."""
+        table = self.records.scan() if self.records is not None else None
+        return table if table is not None and table.num_rows else None
+
+    def batches(self) -> Iterator[pa.Table]:
+        """The whole log in order."""
+        return batches_of(self.log)
+
+
+@dataclass
+class Cost:
+    """What stages cost: CPU seconds of the process, wall seconds, its peak resident memory so far."""
+
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    peak_mb: float = 0.0
+
+    def to_dict(self) -> dict[str, float]:
+        return {"cpu_s": round(self.cpu_s, 3), "wall_s": round(self.wall_s, 3), "peak_mb": round(self.peak_mb, 1)}
+
+
+@contextmanager
+def measured() -> Iterator[Cost]:
+    """A Cost that is filled in when the block ends."""
+    cost, cpu, wall = Cost(), time.process_time(), time.perf_counter()
+    yield cost
+    cost.cpu_s, cost.wall_s = time.process_time() - cpu, time.perf_counter() - wall
+    cost.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

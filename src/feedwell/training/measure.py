@@ -1,0 +1,171 @@
+"""Measure: a recipe fitted without the test span and judged on it; nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from feedwell.core.columns import ITEM, USER, T
+from feedwell.core.errors import DataError
+from feedwell.data.exposure import exposures
+from feedwell.data.interactions import UserEvents
+from feedwell.data.labels import UNTIL, labels
+from feedwell.data.split import SPANS, Spans
+from feedwell.pipeline.compile import Pipeline, make_part
+from feedwell.pipeline.replay import replay_requests
+from feedwell.training.coverage import coverage, label_counts, require_coverage
+from feedwell.training.evaluate import report
+from feedwell.training.heads import carve_valid, head_rows
+from feedwell.training.inputs import Cost, Inputs, measured
+from feedwell.training.leakage import batch_reading, future_leaks, require_no_leaks, suspicious
+from feedwell.training.parts import RANKER, Parts, fit_sources
+from feedwell.training.report import CoverageRow, EvaluateReport, HeadRow
+from feedwell.training.rows import Names, RowBuilder, Rows
+from feedwell.training.walk import Moments, Walked, asks_of, moments_of, walk
+
+_TRAIN_SPANS, _TEST = (1, 2), 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A recipe (project) fitted without the test span and judged on it."""
+
+    parts: Parts
+    walked: Walked
+    evaluation: EvaluateReport
+    train: Rows | None
+    test: Rows | None
+    coverage: tuple[CoverageRow, ...]
+    n_exposures: Mapping[str, int]
+    labels: Mapping[str, Mapping[str, int]]
+    warnings: tuple[str, ...]
+
+
+def measure(inputs: Inputs, events: UserEvents, cut: Spans, *, max_requests: int | None = None) -> Measured:
+    """Fits the project without the test span and judges it there; nothing is written."""
+    project = inputs.project
+    shown, until = _labelled(inputs, events, cut), project.evaluate.max_requests or max_requests
+    span_X = cut.span(shown[USER].to_numpy(), shown[T].to_numpy())
+    warnings: list[str] = []
+    train_rows: Rows | None = None
+    ranker: Any = None
+    ranker_cost = Cost()
+    if project.ranker is not None:
+        inputs.progress("fit sources on the first span", 0, None)
+        first = fit_sources(project, events.before(cut, 1))
+        _require_causal(inputs, first, shown, span_X)
+        train_rows = _train_rows(inputs, first, events, cut, shown, span_X)
+        warnings += [str(leak) for leak in suspicious(train_rows)]
+        inputs.progress("fit the ranker", 0, None)
+        with measured() as ranker_cost:
+            ranker = make_part(project, RANKER)
+            ranker.fit(train_rows.ranking)
+    inputs.progress("fit sources on all before the test", 0, None)
+    parts = fit_sources(project, events.before(cut, _TEST))
+    if ranker is not None:
+        parts = parts.with_ranker(ranker, ranker_cost)
+    pipeline = parts.pipeline()
+    moments = moments_of(events, cut, [_TEST], until, "evaluate")
+    builder = None
+    if train_rows is not None:
+        kept = shown.filter(pa.array(_visited(shown, span_X == _TEST, moments)))
+        builder = RowBuilder(inputs, parts.features, events, kept, Names.of_pipeline(pipeline))
+    with measured() as cost:
+        walked = walk(inputs, pipeline, events, cut, moments, builder=builder)
+    test_rows = builder.build() if builder is not None else None
+    seen = coverage(parts.features, train_rows, test_rows) if train_rows is not None else ()
+    require_coverage(project, parts.features, seen)
+    heads: tuple[HeadRow, ...] = ()
+    if train_rows is not None and test_rows is not None:
+        inputs.progress("judge the heads", 0, None)
+        heads = head_rows(project, ranker, train_rows, test_rows)
+    evaluation = report(inputs, project, parts.features, cut, walked, heads=heads, cost=cost.to_dict())
+    return Measured(
+        parts=parts,
+        walked=walked,
+        evaluation=evaluation,
+        train=train_rows,
+        test=test_rows,
+        coverage=seen,
+        n_exposures=dict(zip(SPANS, np.bincount(span_X, minlength=4).tolist(), strict=True)),
+        labels=label_counts(shown, project),
+        warnings=tuple(warnings),
+    )
+
+
+def _labelled(inputs: Inputs, events: UserEvents, cut: Spans) -> pa.Table:
+    """Exposures of the whole log with labels that do not look beyond the span that each is in."""
+    project, view = inputs.project, inputs.view()
+    slots = inputs.slots()
+    retrieved = None
+    if not project.data.exposure:
+        # What sources retrieve is sampled as negatives request by request; here stands what was chosen.
+        retrieved = pa.table(
+            {USER: pa.array([], pa.int64()), ITEM: pa.array([], pa.int64()), T: pa.array([], pa.int64())}
+        )
+    shown = exposures(view, project, slots=slots, retrieved=retrieved)
+    until = cut.span_end(shown[USER].to_numpy(), shown[T].to_numpy())
+    return labels(view, project, shown.append_column(UNTIL, pa.array(until)))
+
+
+def _train_rows(inputs: Inputs, first: Parts, events: UserEvents, cut: Spans, shown: pa.Table, span_X: Any) -> Rows:
+    """Rows of the ranker's and the calibration span; the latter is what early stopping watches."""
+    project = inputs.project
+    pipeline = first.pipeline()
+    moments = _exposure_moments(shown, span_X, project.train.max_requests)
+    kept = shown.filter(pa.array(_visited(shown, np.isin(span_X, _TRAIN_SPANS), moments)))
+    if not kept.num_rows:
+        raise DataError(
+            f"training the ranker: no exposure lies in the ranker's span of {len(events.user_E)} events; take more "
+            "data, "
+            "declare `[data] exposure`, or remove [ranker]"
+        )
+    builder = RowBuilder(inputs, first.features, events, kept, Names.of_pipeline(pipeline))
+    _visit(inputs, pipeline, cut, moments, builder)
+    rows = builder.build()
+    valid = cut.span(rows.user_N, rows.t_N) == 2
+    if not valid.any() or valid.all():
+        valid = carve_valid(rows.ranking, rows.t_N)
+    return rows.with_valid(valid)
+
+
+def _visit(inputs: Inputs, pipeline: Pipeline, cut: Spans, moments: Moments, builder: RowBuilder) -> None:
+    until_R = cut.span_end(moments.user_R, moments.t_R)
+    of = dict(zip(zip(moments.user_R.tolist(), moments.t_R.tolist(), strict=True), until_R.tolist(), strict=True))
+    asks = asks_of(inputs, moments, n=None, salt="train")
+
+    def visit(ask: Any, reader: Any) -> None:
+        builder.add(ask.user, ask.t, pipeline.retrieve(ask, reader), of[ask.user, ask.t])
+
+    for done, _ in enumerate(replay_requests(pipeline.features, inputs.batches(), asks, visit)):
+        if done % 200 == 0:
+            inputs.progress("retrieve by replay", done, len(asks))
+
+
+def _exposure_moments(shown: pa.Table, span_X: Any, most: int) -> Moments:
+    """One request per (user, t) with exposures in the ranker's spans, at most `most`, evenly by place in time."""
+    inside = np.isin(span_X, _TRAIN_SPANS)
+    pairs = np.unique(np.stack([shown[T].to_numpy()[inside], shown[USER].to_numpy()[inside]], axis=1), axis=0)
+    if len(pairs) > most:
+        pairs = pairs[np.linspace(0, len(pairs) - 1, most).astype(np.int64)]
+    return Moments(user_R=pairs[:, 1], t_R=pairs[:, 0])
+
+
+def _visited(shown: pa.Table, inside: Any, moments: Moments) -> Any:
+    """Which exposures are of the requests that will be visited."""
+    wanted = set(zip(moments.user_R.tolist(), moments.t_R.tolist(), strict=True))
+    pairs = zip(shown[USER].to_pylist(), shown[T].to_pylist(), strict=True)
+    return inside & np.fromiter((pair in wanted for pair in pairs), np.bool_, shown.num_rows)
+
+
+def _require_causal(inputs: Inputs, parts: Parts, shown: pa.Table, span_X: Any) -> None:
+    """Stops when a feature of the rows to be trained on changes once the future is deleted."""
+    inside = np.flatnonzero(np.isin(span_X, _TRAIN_SPANS))
+    frame = shown.select([USER, ITEM, T]).take(pa.array(inside))
+    if frame.num_rows:
+        inputs.progress("look for leaks", 0, None)
+        require_no_leaks(future_leaks(inputs.view(), frame, batch_reading(parts.features)))

@@ -1,0 +1,61 @@
+"""Parts: those of the project that learn, fitted on some spans and kept in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from feedwell.core.project import Project
+from feedwell.core.protocols import Interactions, learns
+from feedwell.features import FeatureSet
+from feedwell.pipeline.compile import Pipeline, compile_features, compile_pipeline, make_part, part_names
+from feedwell.training.inputs import Cost, measured
+
+RANKER = "ranker"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """`fitted`: part name → the part; `cost` of each fit; the features that all parts of the project read."""
+
+    project: Project
+    features: FeatureSet
+    fitted: Mapping[str, Any]
+    cost: Mapping[str, Cost]
+
+    def with_ranker(self, ranker: Any, cost: Cost) -> Parts:
+        return replace(self, fitted={**self.fitted, RANKER: ranker}, cost={**self.cost, RANKER: cost})
+
+    def pipeline(self) -> Pipeline:
+        """The request path over these parts; while the ranker is not fitted, without one."""
+        project = self.project
+        if RANKER not in self.fitted:
+            project = project.model_copy(update={"ranker": None})
+        return compile_pipeline(project, {}, self.features, shared=self.fitted, project_digest=self.project.digest)
+
+
+def fit_sources(project: Project, data: Interactions) -> Parts:
+    """Every source that learns, fitted; filters, slates and live sources have nothing to fit."""
+    fitted, costs = {}, {}
+    for name in part_names(project):
+        if name == RANKER:
+            continue
+        part = make_part(project, name)
+        if learns(part):
+            with measured() as cost:
+                part.fit(data)
+            fitted[name], costs[name] = part, cost
+    return Parts(project=project, features=compile_features(project), fitted=fitted, cost=costs)
+
+
+def fit_config(part: Any) -> dict[str, Any]:
+    """The part's `fit` keys and values: what its artifact was made with, and what changed `serve` keys leave alone."""
+    kept = {name for name, field in type(part.config).model_fields.items() if _when(field) == "fit"}
+    values: dict[str, Any] = part.config.model_dump(mode="json", include=kept)
+    return values
+
+
+def _when(field: Any) -> str:
+    extra = field.json_schema_extra
+    return str(extra.get("when", "")) if isinstance(extra, dict) else ""

@@ -1,0 +1,112 @@
+"""Promote: publish a release, publish changed `serve` keys over the same artifacts, roll back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from feedwell.core.artifact import CANDIDATE, CHAMPION, Release
+from feedwell.core.clock import Clock
+from feedwell.core.errors import CheckFailed, Unavailable, UsageError
+from feedwell.core.project import Project
+from feedwell.core.protocols import learns
+from feedwell.pipeline.compile import compile_features, make_part, part_names
+from feedwell.stores.releases import ReleaseStore
+from feedwell.training.parts import fit_config
+
+Hydrate = Callable[[Release], None]
+"""Sees to it that the online state holds the features of a release; called before a channel points to it."""
+
+
+def no_state(_release: Release) -> None:
+    """There is no online state to prepare."""
+
+
+def publish(
+    store: ReleaseStore,
+    *,
+    release_id: str | None = None,
+    channel: str = CHAMPION,
+    force: bool = False,
+    hydrate: Hydrate = no_state,
+) -> str:
+    """Points the channel to a release (default: the candidate) whose gates passed, and returns its id.
+
+    CheckFailed lists the gates that said no, unless forced; CorruptArtifact if a file changed; the channel moves last.
+    """
+    chosen = release_id or store.channel(CANDIDATE)
+    if chosen is None:
+        raise Unavailable("publishing: there is no candidate; run `feedwell train`")
+    release = store.verify(chosen)
+    refused = [f"{g['name']}: {g['why']}" for g in release.gates if not g["passed"]]
+    if refused and not force:
+        raise CheckFailed(f"publishing {chosen}: " + "; ".join(refused) + ". Publish with --force to overrule")
+    hydrate(release)
+    store.set_channel(channel, chosen)
+    return chosen
+
+
+def rollback(store: ReleaseStore, *, channel: str = CHAMPION, hydrate: Hydrate = no_state) -> str:
+    """Points the channel to its previous release, configuration included, and returns its id."""
+    history = store.history(channel)
+    if len(history) > 1:
+        hydrate(store.read(history[-2]))
+    return store.rollback(channel)
+
+
+def publish_config(
+    store: ReleaseStore,
+    project: Project,
+    project_text: str,
+    clock: Clock,
+    *,
+    channel: str = CHAMPION,
+    hydrate: Hydrate = no_state,
+) -> str:
+    """A release of the project as it is over the artifacts of the channel's release: seconds, not a training run.
+
+    UsageError names every `fit` key that changed and every part that has no artifact: those need `train`.
+    """
+    current = store.channel(channel)
+    if current is None:
+        raise Unavailable(
+            f"publishing a changed configuration: channel '{channel}' points nowhere; run `feedwell train`"
+        )
+    base = store.read(current)
+    problems = changed_fits(store, base, project)
+    if problems:
+        raise UsageError("these changes need `feedwell train`: " + "; ".join(problems))
+    artifacts = {name: ref for name, ref in base.artifacts.items() if name in part_names(project)}
+    release = Release(
+        **base.model_dump(exclude={"release_id", "created_at", "artifacts", "project_text", "project_digest", "parent"})
+        | {"features_version": compile_features(project).version, "gates": ()},
+        release_id=store.new_release_id(artifacts, project_text),
+        created_at=clock.now(),
+        artifacts=artifacts,
+        project_text=project_text,
+        project_digest=project.digest,
+        parent=current,
+    )
+    store.write_release(release)
+    hydrate(release)
+    store.set_channel(channel, release.release_id, why="configuration")
+    return release.release_id
+
+
+def changed_fits(store: ReleaseStore, base: Release, project: Project) -> list[str]:
+    """Why the artifacts of a release can't serve the project as it is; empty when they can."""
+    problems = []
+    for name in part_names(project):
+        part = make_part(project, name)
+        if not learns(part):
+            continue
+        if name not in base.artifacts:
+            problems.append(f"{name} has no artifact in {base.release_id}")
+            continue
+        was, now = store.manifest(base.artifacts[name]).config, fit_config(part)
+        problems += [f"{name}.{key}: {was.get(key)!r} → {now.get(key)!r}" for key in _differing(was, now)]
+    return problems
+
+
+def _differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return sorted(key for key in {*was, *now} if was.get(key) != now.get(key))

@@ -1,0 +1,140 @@
+"""Reports: what a run found, as frozen rows; `to_dict` is plain JSON, the CLI draws tables from the same rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from feedwell.metrics import Interval
+
+
+class Report:
+    """Base: frozen dataclasses that turn into JSON; NaN becomes null."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemRow(Report):
+    """One way to make lists. `kind`: pipeline, source or baseline; `metrics`: "recall@10" → interval by user."""
+
+    name: str
+    kind: str
+    metrics: Mapping[str, Interval]
+    diversity: Interval
+    coverage: float
+    gini: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DifferenceRow(Report):
+    """`name` minus `than` on the same requests; `detectable`: what a test at 5 % would have found with 80 % power."""
+
+    name: str
+    than: str
+    metric: str
+    difference: Interval
+    detectable: float
+
+    @property
+    def wins(self) -> bool:
+        return self.difference.low > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadRow(Report):
+    """How well a model predicts one objective on the exposures of the test span."""
+
+    name: str
+    objective: str
+    n: int
+    positives: int
+    auc: Interval
+    grouped_auc: Interval
+    log_loss: Interval
+    ece: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceRow(Report):
+    slice: str
+    name: str
+    n_requests: int
+    metrics: Mapping[str, Interval]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateReport(Report):
+    """The metrics table and what a reader must know: how many requests and users, what is not causal, who won."""
+
+    k: int
+    relevant: str
+    n_requests: int
+    n_counted: int
+    n_users: int
+    note: str
+    rows: tuple[SystemRow, ...]
+    differences: tuple[DifferenceRow, ...] = ()
+    heads: tuple[HeadRow, ...] = ()
+    slices: tuple[SliceRow, ...] = ()
+    statements: tuple[str, ...] = ()
+    degraded: Mapping[str, int] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+
+    def row(self, name: str) -> SystemRow:
+        return next(r for r in self.rows if r.name == name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoverageRow(Report):
+    """Shares of values that are not null, and not zero, in the training rows and as served.
+
+    `gap`: of the rows that both readings gave, the share whose values differ.
+    """
+
+    feature: str
+    declared: bool
+    train_non_null: float
+    train_non_zero: float
+    serve_non_null: float
+    serve_non_zero: float
+    gap: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate(Report):
+    name: str
+    passed: bool
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainReport(Report):
+    """What `train` did; `release_id` is None where it stopped short of a release."""
+
+    release_id: str | None
+    spans: Mapping[str, Any]
+    n_exposures: Mapping[str, int]
+    n_rows: int
+    labels: Mapping[str, Mapping[str, int]]
+    coverage: tuple[CoverageRow, ...]
+    evaluation: EvaluateReport
+    gates: tuple[Gate, ...]
+    score_drift: Mapping[str, float]
+    warnings: tuple[str, ...]
+    cost: Mapping[str, Mapping[str, float]]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Report | Interval):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,139 @@
+"""Train: from a sealed log to a release in the candidate channel, one stage after the other.
+
+    spans → sources on the first → replay: rows of the second and third → ranker → sources again on all before the test
+    → replay of the test: the table, the heads, feature coverage → everything again on all data → release
+
+Sources that the table judges have seen everything before the test, the ranker what sources fitted on the first span
+retrieved after it. Whatever is released is fitted once more on all data, and its scores are compared with those judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from feedwell.core.artifact import CANDIDATE, CHAMPION, Release
+from feedwell.core.candidates import Float
+from feedwell.data.interactions import UserEvents, user_events
+from feedwell.data.split import Spans, spans
+from feedwell.pipeline.compile import make_part
+from feedwell.training.compare import MOVED, psi
+from feedwell.training.gates import check_gates
+from feedwell.training.heads import carve_valid
+from feedwell.training.inputs import Cost, Inputs, measured
+from feedwell.training.measure import Measured, measure
+from feedwell.training.parts import RANKER, Parts, fit_config, fit_sources
+from feedwell.training.report import EvaluateReport, Gate, TrainReport
+from feedwell.training.rows import Rows, join
+from feedwell.training.walk import PIPELINE
+
+
+def train(inputs: Inputs, *, channel: str = CANDIDATE, max_requests: int | None = None) -> TrainReport:
+    """Everything above; the report of a run whose checks held. CheckFailed: a feature knows the future or says nothing.
+
+    `max_requests` bounds the evaluation where the project does not. A log without events gives a release of what needs
+    no training.
+    """
+    project = inputs.project
+    costs: dict[str, Cost] = {}
+    with measured() as costs["events and spans"]:
+        inputs.progress("spans", 0, None)
+        view = inputs.view()
+        events, cut = user_events(view, project), spans(view, project.split)
+    with measured() as costs["fit and evaluate"]:
+        found = measure(inputs, events, cut, max_requests=max_requests)
+    with measured() as costs["refit for release"]:
+        inputs.progress("refit for release", 0, None)
+        final, drift = _refit(inputs, events, cut, found)
+    warnings = list(found.warnings)
+    warnings += [
+        f"scores of {name} moved when fitted on all data (PSI {value:.2f}): the figures may not hold for the release"
+        for name, value in drift.items()
+        if value > MOVED
+    ]
+    gates = check_gates(inputs, events, cut, found)
+    costs |= {f"fit {name}": cost for name, cost in final.cost.items()}
+    release_id = _release(inputs, final, cut, found, gates)
+    inputs.releases.set_channel(channel, release_id, why="train")
+    return TrainReport(
+        release_id=release_id,
+        spans=cut.to_dict(),
+        n_exposures=found.n_exposures,
+        n_rows=0 if found.train is None else len(found.train),
+        labels=found.labels,
+        coverage=found.coverage,
+        evaluation=found.evaluation,
+        gates=gates,
+        score_drift=drift,
+        warnings=tuple(warnings),
+        cost={name: cost.to_dict() for name, cost in costs.items()},
+    )
+
+
+def _refit(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured) -> tuple[Parts, dict[str, float]]:
+    """Sources on everything; the ranker on the rows of all spans, its last stretch of time kept for early stopping."""
+    project = inputs.project
+    final = fit_sources(project, events.before(cut, 4))
+    drift: dict[str, float] = {}
+    if found.train is not None and found.test is not None:
+        rows = join([found.train, found.test])
+        rows = rows.with_valid(carve_valid(rows.ranking, rows.t_N, 0.1))
+        with measured() as cost:
+            ranker = make_part(project, RANKER)
+            ranker.fit(rows.ranking)
+        final = final.with_ranker(ranker, cost)
+        drift = _drift(found.parts.fitted[RANKER], ranker, found.test)
+    return final, drift
+
+
+def _drift(judged: Any, released: Any, rows: Rows) -> dict[str, float]:
+    """objective → PSI between the judged and the released ranker's scores of the candidates of the test span."""
+    sampled = ~rows.exposed_N
+    if not sampled.any():
+        return {}
+    names = rows.ranking.feature_names
+    scores: list[Mapping[str, Float]] = []
+    for ranker in (judged, released):
+        columns = [names.index(n) for n in ranker.features]
+        scores.append(ranker.predict(np.ascontiguousarray(rows.ranking.features_NF[sampled][:, columns])))
+    return {name: psi(scores[0][name], scores[1][name]) for name in scores[0] if name in scores[1]}
+
+
+def _release(inputs: Inputs, parts: Parts, cut: Spans, found: Measured, gates: tuple[Gate, ...]) -> str:
+    """Writes each fitted part as an artifact and the release that names them."""
+    project, store = inputs.project, inputs.releases
+    watermark = cut.end - 1 if cut.end else 0
+    artifacts = {}
+    for name, part in parts.fitted.items():
+        kind, _, own = name.partition(".")
+        artifacts[name] = store.write_artifact(
+            kind,
+            own or (project.ranker.kind if project.ranker and name == RANKER else name),
+            part.save,
+            config=fit_config(part),
+            window=(0, cut.end),
+            cost=parts.cost[name].to_dict(),
+        )
+    release = Release(
+        release_id=store.new_release_id(artifacts, inputs.project_text),
+        created_at=inputs.clock.now(),
+        artifacts=artifacts,
+        project_text=inputs.project_text,
+        project_digest=project.digest,
+        features_version=parts.features.version,
+        watermark=watermark,
+        log_window=(0, cut.end),
+        gates=tuple(g.to_dict() for g in gates),
+        metrics=_headline(found.evaluation),
+        parent=store.channel(CHAMPION),
+    )
+    store.write_release(release)
+    return release.release_id
+
+
+def _headline(evaluation: EvaluateReport) -> dict[str, float]:
+    if not any(r.name == PIPELINE for r in evaluation.rows):
+        return {}
+    return {name: i.value for name, i in evaluation.row(PIPELINE).metrics.items() if np.isfinite(i.value)}

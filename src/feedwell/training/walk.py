@@ -1,0 +1,224 @@
+"""Walk: the requests of the test span under replay, and what each way of making lists answers to them.
+
+The pipeline's lists come from the SlateRecords of `pipeline.run`, state as of t; sources and baselines answer the same
+requests, with what the declared filters rule out left out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feedwell.core.assignment import bucket
+from feedwell.core.errors import UsageError
+from feedwell.core.keys import contains, union
+from feedwell.core.project import Project
+from feedwell.core.request import Keys
+from feedwell.data.interactions import UserEvents
+from feedwell.data.split import Spans
+from feedwell.metrics import Lists
+from feedwell.pipeline.ask import Answer, Ask, Reader
+from feedwell.pipeline.compile import Pipeline
+from feedwell.pipeline.replay import replay_requests
+from feedwell.training.inputs import Inputs
+from feedwell.training.rows import RowBuilder
+
+PIPELINE = "pipeline"
+EXPLORING = "pipeline, exploring"
+AS_OF = "popularity as of then"
+FITTED = "popularity fitted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moments:
+    """R requests of the log in order of t: one per distinct (user, ts)."""
+
+    user_R: Keys
+    t_R: Keys
+
+    def __len__(self) -> int:
+        return len(self.user_R)
+
+
+def moments_of(events: UserEvents, spans: Spans, wanted: Sequence[int], most: int | None, salt: str) -> Moments:
+    """One per (user, ts) of those spans; at most `most`, chosen by hash, so that every run takes the same."""
+    user_R, t_R = events.moments()
+    inside = np.isin(spans.span(user_R, t_R), list(wanted))
+    user_R, t_R = user_R[inside], t_R[inside]
+    if most is not None and len(user_R) > most:
+        at = np.array([bucket(f"{u}:{t}", salt) for u, t in zip(user_R.tolist(), t_R.tolist(), strict=True)])
+        chosen = np.argsort(at, kind="stable")[:most]
+        user_R, t_R = user_R[chosen], t_R[chosen]
+    order = np.lexsort((user_R, t_R))
+    return Moments(user_R=user_R[order], t_R=t_R[order])
+
+
+def asks_of(inputs: Inputs, moments: Moments, *, n: int | None, salt: str) -> list[Ask]:
+    """One ask per moment, without exploration."""
+    users = np.unique(moments.user_R)
+    ids = dict(zip(users.tolist(), inputs.log.ids.names("user", users.tolist()), strict=True))
+    return [
+        Ask(user_id=ids[u] or "", request_id=f"{salt}-{u}-{t}", t=t, user=u, n=n, explore=False)
+        for u, t in zip(moments.user_R.tolist(), moments.t_R.tolist(), strict=True)
+    ]
+
+
+@dataclass
+class Walked:
+    """What was answered: `ranked[name][r]` and `relevant[r]`; `known_R` counts the user's events before t."""
+
+    k: int
+    user_R: list[int] = field(default_factory=list)
+    t_R: list[int] = field(default_factory=list)
+    known_R: list[int] = field(default_factory=list)
+    relevant: list[Keys] = field(default_factory=list)
+    ranked: dict[str, list[Keys]] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
+    user_features: list[dict[str, float]] = field(default_factory=list)
+    degraded: Counter[str] = field(default_factory=Counter)
+
+    def lists(self, name: str) -> Lists:
+        return Lists.of(self.user_R, self.ranked[name], self.relevant, self.k)
+
+    def add(self, name: str, kind: str, keys: Keys) -> None:
+        self.kinds[name] = kind
+        self.ranked.setdefault(name, []).append(np.asarray(keys[: self.k], np.int64))
+
+
+class Popularity:
+    """Counts of an objective's positive events: as of t (`advance`), or of the spans before the test (`fitted`)."""
+
+    def __init__(
+        self, events: UserEvents, positive_E: NDArray[np.bool_], n_items: int, counts: Keys | None = None
+    ) -> None:
+        rows = np.flatnonzero(positive_E)
+        self._at, self._item = events.at_E[rows], events.item_E[rows]
+        self._next = 0
+        self.count_I = np.zeros(n_items, np.int64)
+        if counts is not None:
+            self.count_I = np.bincount(counts, minlength=n_items).astype(np.int64)
+
+    def advance(self, t: int) -> None:
+        """Counts everything with `available_at < t`."""
+        stop = int(np.searchsorted(self._at, t))
+        np.add.at(self.count_I, self._item[self._next : stop], 1)
+        self._next = max(stop, self._next)
+
+    def best(self, k: int, without: Keys) -> Keys:
+        """The k most counted items that are not in `without`; ties by smaller key; the never counted left out."""
+        count_I = self.count_I.copy()
+        count_I[without[without < len(count_I)]] = 0
+        reach = min(k, int(np.count_nonzero(count_I)))
+        if not reach:
+            return np.empty(0, np.int64)
+        least = np.partition(count_I, -reach)[-reach]
+        rows = np.flatnonzero(count_I >= max(1, least))
+        best: Keys = rows[np.lexsort((rows, -count_I[rows]))][:reach]
+        return best
+
+
+def walk(
+    inputs: Inputs,
+    pipeline: Pipeline,
+    events: UserEvents,
+    spans: Spans,
+    moments: Moments,
+    *,
+    builder: RowBuilder | None = None,
+    with_sources: bool = True,
+) -> Walked:
+    """Runs every request of the test span through the pipeline, each source and the baselines; feeds `builder` too."""
+    project = pipeline.project
+    positive_E = relevant_events(project, events)
+    before = events.at_E < spans.cuts(events.user_E)[:, 2]
+    n_items = max(1, inputs.log.ids.size("item"))
+    live = Popularity(events, positive_E, n_items)
+    fitted = Popularity(events, positive_E, n_items, events.item_E[positive_E & before])
+    relevance = Relevance(events, positive_E, project.evaluate.horizon)
+    walked = Walked(k=project.evaluate.k)
+    until_R = spans.span_end(moments.user_R, moments.t_R)
+
+    def visit(ask: Ask, reader: Reader) -> None:
+        answer = pipeline.run(ask, reader)
+        skip = _ruled_out(answer)
+        walked.add(PIPELINE, "pipeline", np.array(answer.record.keys, np.int64))
+        for note in answer.record.degraded:
+            walked.degraded[note] += 1
+        if with_sources:
+            _others(pipeline, ask, reader, answer, skip, walked)
+            live.advance(ask.t)
+            walked.add(AS_OF, "baseline", live.best(walked.k, skip))
+            walked.add(FITTED, "baseline", fitted.best(walked.k, skip))
+        walked.user_R.append(ask.user)
+        walked.t_R.append(ask.t)
+        relevant, known = relevance.at(ask.user, ask.t, answer.request.skip)
+        walked.relevant.append(relevant)
+        walked.known_R.append(known)
+        walked.user_features.append({c: answer.request.side.features.get(c, np.nan) for c in _slice_columns(pipeline)})
+        if builder is not None:
+            builder.add(ask.user, ask.t, answer.scored, int(until_R[len(walked.user_R) - 1]))
+
+    asks = asks_of(inputs, moments, n=project.evaluate.k, salt="evaluate")
+    for done, _ in enumerate(replay_requests(pipeline.features, inputs.batches(), asks, visit)):
+        if done % 200 == 0:
+            inputs.progress("evaluate by replay", done, len(asks))
+    return walked
+
+
+class Relevance:
+    """The distinct items of a user's positive events from t on (within the horizon), without what was ruled out."""
+
+    def __init__(self, events: UserEvents, positive_E: NDArray[np.bool_], horizon: int | None) -> None:
+        self._events, self._positive_E, self._horizon = events, positive_E, horizon
+
+    def at(self, user: int, t: int, skip: Keys) -> tuple[Keys, int]:
+        """(relevant keys, number of the user's events before t)."""
+        rows = self._events.rows_of(user)
+        at = self._events.at_E[rows]
+        after = self._positive_E[rows] & (at >= t)
+        if self._horizon is not None:
+            after &= at < t + self._horizon
+        keys = np.unique(self._events.item_E[rows[after]])
+        return keys[~contains(skip, keys)] if len(skip) else keys, int(np.searchsorted(at, t))
+
+
+def relevant_name(project: Project) -> str:
+    """The objective whose positives are relevant: the declared one, else the first; "" where there is none."""
+    return project.evaluate.relevant or next(iter(project.objective), "")
+
+
+def relevant_events(project: Project, events: UserEvents) -> NDArray[np.bool_]:
+    """The events whose items count as relevant; without an objective every event that names an item."""
+    name = relevant_name(project)
+    if not name:
+        return events.item_E >= 0
+    if name not in project.objective:
+        raise UsageError(f"evaluate.relevant = '{name}': expected one of {', '.join(project.objective)}")
+    return events.positives(project.objective[name])
+
+
+def _others(pipeline: Pipeline, ask: Ask, reader: Reader, answer: Answer, skip: Keys, walked: Walked) -> None:
+    if pipeline.project.slate.explore.first <= min(walked.k, pipeline.project.slate.explore.last):
+        explored = pipeline.run(replace(ask, explore=True), reader)
+        walked.add(EXPLORING, "pipeline", np.array(explored.record.keys, np.int64))
+    for name, source in pipeline.sources.items():
+        keys_N = source(answer.request).keys_N
+        walked.add(name, "source", keys_N[~contains(skip, keys_N)] if len(skip) else keys_N)
+
+
+def _ruled_out(answer: Answer) -> Keys:
+    """What a filter dropped, or would drop whatever is retrieved: sorted keys."""
+    candidates = answer.candidates
+    by_filter = np.array([reason.startswith("filter.") for reason in candidates.reasons], np.bool_)
+    return union(answer.request.skip, candidates.keys_N[by_filter[candidates.status_N]])
+
+
+def _slice_columns(pipeline: Pipeline) -> tuple[str, ...]:
+    names = []
+    for name in pipeline.project.evaluate.slices:
+        names += [c for c in pipeline.user_columns if c in (name, f"user.{name}")]
+    return tuple(names)
