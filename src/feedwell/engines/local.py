@@ -30,7 +30,7 @@ class LocalEngine:
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """A fresh in-memory connection; it must not fetch extensions from anywhere."""
-        settings: dict[str, str | int] = {
+        settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": self.memory,
             "temp_directory": str(self.temp or Path(tempfile.gettempdir()) / "feedwell-duckdb"),
             "autoinstall_known_extensions": "false",

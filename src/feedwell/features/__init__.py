@@ -1,7 +1,7 @@
-"""Features: one declaration, three readings that agree: `asof` (batch), `fold` (online), `hydrate` (state from history).
+"""Features: one declaration, readings that agree: `asof` (batch), `fold` (online), `hydrate` (state from history).
 
 Read in this order: `measures` (what is kept), `aggregates/` (formulas over it), `definition` (a project's columns and
-views), then the readings `asof`, `fold`, `hydrate`, `latest`, and `reference`, which is slow, obvious and shares nothing.
+views), then the readings `asof`, `fold`, `hydrate`, `latest`, and `reference`: slow, obvious, sharing nothing.
 """
 
 from feedwell.features.asof import asof

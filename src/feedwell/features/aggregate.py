@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedwell.core.needs import HistoryNeed
-from feedwell.core.project import FeatureConfig, Project
+from feedwell.core.project import Project
 from feedwell.core.protocols import PartConfig
 from feedwell.features.measures import EMPTY, Measure, Selection
 

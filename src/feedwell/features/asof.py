@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -163,7 +164,7 @@ class _Reading:
             moves[relation.event] = self._move(relation)
             chosen |= moves[relation.event] != 0
         tallies = [t.selection for t in view.tallies if not isinstance(t, ActiveTally)]
-        for selection in dict.fromkeys([*tallies, *(p.selection for p in (*view.moments, *view.last_values))]):
+        for selection in dict.fromkeys([*tallies, *(p.selection for p in view.cells)]):
             chosen |= self._log.mask(selection)
         return self._probe_of(view.entities, chosen, moves)
 
@@ -182,7 +183,8 @@ class _Reading:
         chosen = np.any(np.stack([m != 0 for m in moves.values()]), axis=0)
         probe = self._probe_of(("user", measure.object), chosen, moves)
         standing = np.stack([probe.tally(ActiveTally(event), None) for event in measure.events])
-        return np.any(standing > 0, axis=0).astype(np.int64)
+        active: Ints = np.any(standing > 0, axis=0).astype(np.int64)
+        return active
 
     def sequence(self, need: HistoryNeed) -> tuple[Ints, Ints, Ints]:
         selection = Selection(need.events)
@@ -226,7 +228,7 @@ def _ints(table: pa.Table, name: str) -> Ints:
     return values
 
 
-def _taken(column: NDArray[np.generic], row: NDArray[np.intp], missing: float) -> NDArray[np.generic]:
+def _taken(column: NDArray[Any], row: NDArray[np.intp], missing: float) -> NDArray[Any]:
     """column[row], `missing` where row is -1."""
     if len(column) == 0:
         return np.full(len(row), missing, column.dtype)

@@ -1,4 +1,4 @@
-"""Coverage: for each feature, how much of it there is. Taken of the training rows and of what serving read, side by side."""
+"""Coverage: for each feature, how much of it there is, of the training rows and of what serving read."""
 
 from __future__ import annotations
 
@@ -52,6 +52,5 @@ def coverage(names: Sequence[str], values_NF: NDArray[np.floating[Any]]) -> dict
 
 def sparse(found: dict[str, Coverage], least: float, allowed: Sequence[str] = ()) -> list[str]:
     """The features whose share of non-null or of non-zero values is below `least`, but for those that may be."""
-    return [
-        name for name, share in found.items() if share.n and name not in allowed and min(share.known, share.nonzero) < least
-    ]
+    short = [name for name, share in found.items() if share.n and min(share.known, share.nonzero) < least]
+    return [name for name in short if name not in allowed]

@@ -6,14 +6,15 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from pydantic import ValidationError
 
 from feedwell.core.artifact import digest_json
+from feedwell.core.durations import format_duration
 from feedwell.core.errors import Problem, ProjectError, UsageError
 from feedwell.core.needs import ColumnNeed, FeatureNeed, HistoryNeed, Need, ObjectsNeed, RankingNeed
 from feedwell.core.project import FeatureConfig, Project
-from feedwell.core.durations import format_duration
 from feedwell.core.registry import find, names
 from feedwell.features.aggregate import Aggregate, Declared
 from feedwell.features.hops import tiles_of
@@ -172,7 +173,7 @@ class _Compiler:
         before = len(self.problems)
         key = f"feature.{name}"
         try:
-            kind = find("aggregate", config.aggregate)
+            kind: type[Aggregate] = find("aggregate", config.aggregate)
         except UsageError:
             known = names("aggregate")
             self._problem(
@@ -255,7 +256,7 @@ class _Compiler:
             )
 
     def _column_of(self, need: ColumnNeed) -> FeatureColumn:
-        kind = find("aggregate", "column")
+        kind: Any = find("aggregate", "column")
         name = f"{need.entity}.{need.column}"
         declared = Declared(
             feature=name, entities=(need.entity,), selection=Selection(), windows=(), project=self.project

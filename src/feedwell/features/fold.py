@@ -1,4 +1,4 @@
-"""fold: the online reading. Each batch of the log changes the packed rows of the state, in one transaction with its offset.
+"""fold: the online reading. Each batch of the log changes the state's packed rows, in one transaction with its offset.
 
 Work is per batch, not per event: events are grouped by key, each distinct row is read once, merged with all others in
 arrays, and written once. `available_at` only grows along the log, so that only a row's last tile is ever touched.
@@ -52,8 +52,8 @@ class Fold:
     def fold(self, batch: pa.Table) -> None:
         """Every event of `batch` into every view that has not seen it, committed with the new offset.
 
-        `batch` is in log order, as `EventLog.read(position, limit)` gives it; folding one twice changes nothing. DataError
-        if `available_at` runs backwards: such a log needs a new epoch.
+        `batch` is in log order, as `EventLog.read(position, limit)` gives it; folding one twice changes nothing.
+        DataError if `available_at` runs backwards: such a log needs a new epoch.
         """
         if len(batch):
             self._state.update(lambda txn: self._apply(batch, txn))

@@ -26,7 +26,7 @@ def fold_facts(view: Facts, batch: Batch, txn: WriteTxn) -> None:
     touched = np.zeros(len(batch), np.bool_)
     for step in steps:
         touched |= step != 0
-    for part in (*view.moments, *view.last_values):
+    for part in view.cells:
         touched |= batch.mask(part.selection)
     for entity in view.entities:
         touched &= batch.key(entity) >= 0

@@ -1,4 +1,4 @@
-"""Folding into leaderboards. An object's score only rises, and only when it gets an event: the merged top list is exact."""
+"""Folding into leaderboards. A score only rises, and only by an event of its object: the merged top list is exact."""
 
 from __future__ import annotations
 

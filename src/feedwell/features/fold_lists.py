@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from feedwell.features.batch import Batch, Ints
+from feedwell.features.batch import Batch, Ints, Mask
 from feedwell.features.layout import NO_OBJECTS, TYPE_BITS, WORD, join_words, row_keys
 from feedwell.features.measures import Selection
 from feedwell.features.views import Relation, Sequence
@@ -29,10 +29,11 @@ def fold_relation(view: Relation, batch: Batch, txn: WriteTxn) -> Ints:
     names = row_keys(view.prefix, [users])
     objects, edges = join_words(txn.get_many(names, NO_OBJECTS))
     standing = (np.repeat(np.arange(len(users)), np.diff(edges)) << _OBJECT_BITS) | objects
-    at = np.searchsorted(standing, pairs)
-    stood = np.append(standing, -1)[at] == pairs
+    at = np.atleast_1d(np.searchsorted(standing, pairs))
+    stood: Mask = np.append(standing, -1)[at] == pairs
     begun, ended = do[deciding] & ~stood, ~do[deciding] & stood
-    moves[deciding[begun]], moves[deciding[ended]] = 1, -1
+    moves[deciding[begun]] = 1
+    moves[deciding[ended]] = -1
     if not (begun.any() or ended.any()):
         return moves
     after = np.sort(np.concatenate([np.delete(standing, at[ended]), pairs[begun]]))

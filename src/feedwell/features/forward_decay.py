@@ -30,7 +30,8 @@ def block_and_weight(at: Ints, half_life_us: int) -> tuple[Ints, Ints]:
 
 def order_of(block: Ints, score: Ints) -> NDArray[np.float64]:
     """One number that orders (block, score) pairs: log2 of the score in units of block 0."""
-    return SHIFT * block + np.log2(score.astype(np.float64))
+    order: NDArray[np.float64] = np.add(SHIFT * block, np.log2(score.astype(np.float64)), dtype=np.float64)
+    return order
 
 
 def decayed_at(order: NDArray[np.float64], t: int, half_life_us: int) -> NDArray[np.float64]:

@@ -19,7 +19,6 @@ from feedwell.features.forward_decay import SHIFT, block_and_weight, order_of
 from feedwell.features.layout import (
     LEADERBOARD_TOP,
     TYPE_BITS,
-    WORD,
     facts_layout,
     pack_catalog,
     row_keys,
@@ -149,7 +148,7 @@ def _build_facts(view: Facts, log: BatchLog, state: StateStore) -> None:
     touched = np.zeros(len(log), np.bool_)
     for step in (_steps(log, tally, moves) for tally in view.tallies):
         touched |= step != 0
-    for part in (*view.moments, *view.last_values):
+    for part in view.cells:
         touched |= log.mask(part.selection)
     for entity in view.entities:
         touched &= log.keys[entity] >= 0
@@ -177,21 +176,19 @@ def _steps(log: BatchLog, tally: Tally | ActiveTally, moves: dict[str, Ints]) ->
     chosen = log.mask(tally.selection)
     if tally.of == "events":
         return chosen
-    if log.valued_E is None or log.value_E is None:
-        raise TypeError("the log was read without values")
-    return chosen & log.valued_E if tally.of == "valued" else np.where(chosen, log.value_E, 0)
+    value_E, valued_E = log.values
+    return chosen & valued_E if tally.of == "valued" else np.where(chosen, value_E, 0)
 
 
 def _fill_cells(view: Facts, log: BatchLog, by_key: _Sorted, fixed: Ints) -> None:
     layout = facts_layout(view)
-    for i, part in enumerate((*view.moments, *view.last_values)):
-        chosen = log.mask(part.selection)
-        if isinstance(part, LastValue) and log.valued_E is not None:
-            chosen = chosen & log.valued_E
+    for i, part in enumerate(view.cells):
+        chosen, column = log.mask(part.selection), log.at_E
+        if isinstance(part, LastValue):
+            chosen, column = chosen & log.values[1], log.values[0]
         match = np.flatnonzero(chosen[by_key.rows])
         of = by_key.of[match]
         cell = np.full(len(by_key.starts), EMPTY, np.int64)
-        column = log.value_E if isinstance(part, LastValue) and log.value_E is not None else log.at_E
         backwards = isinstance(part, Moment) and part.which == "first"
         # Of several writes to one place, numpy keeps the last: so the order of writing chooses first or last.
         turn = slice(None, None, -1) if backwards else slice(None)
@@ -307,7 +304,7 @@ def _newest(
 ) -> tuple[Ints, NDArray[np.float64], list[bytes]]:
     if not segments:
         return np.empty(0, np.int64), np.empty(0), []
-    place = 'row_number() OVER (PARTITION BY "{0}" ORDER BY available_at, "offset") = 1'.format(view.object)
+    place = f'row_number() OVER (PARTITION BY "{view.object}" ORDER BY available_at, "offset") = 1'
     table = engine.scan(
         segments,
         [f'"{view.object}" AS k', "available_at AS a", '"type" AS ty', "payload AS p"],

@@ -56,7 +56,7 @@ class StateReader:
 
     @staticmethod
     def open(features: FeatureSet, state: StateStore) -> StateReader:
-        """A reader whose transaction opens now; Unavailable when the state does not keep these features up to its offset."""
+        """A reader whose transaction opens now; Unavailable when the state does not keep these features whole."""
         stack = ExitStack()
         txn = stack.enter_context(state.read())
         try:
@@ -65,7 +65,7 @@ class StateReader:
                 at = view_offset(txn, view)
                 if at != (head.offset if head.offset >= 0 else at):
                     raise Unavailable(
-                        f"the online state is at offset {head.offset}, but a feature view of version {features.version} "
+                        f"the state is at offset {head.offset}, but a feature view of version {features.version} "
                         f"is {'absent' if at is None else f'at {at}'}: hydrate it before its release serves"
                     )
         except BaseException:
@@ -114,7 +114,7 @@ class StateReader:
         )
 
     def item_side(self, user: int, keys_N: Keys, t: int) -> Float:
-        """[N, F] in the order of `features.item_columns`: items, what derives from them, and their pairs with the user."""
+        """[N, F] in the order of `features.item_columns`: items, what derives from them, and pairs with the user."""
         return self._columns(plan_of(self.features).item, user, np.asarray(keys_N, np.int64), t)
 
     def objects(self, need: ObjectsNeed, user: int) -> Keys:
@@ -199,7 +199,7 @@ class _Candidates:
             # Many candidates share a category or a creator: each distinct row is read once.
             distinct, inverse = np.unique(keys[group.shared], return_inverse=True)
             keys = [distinct if i == group.shared else k[: len(distinct)] for i, k in enumerate(keys)]
-        assert group.rows is not None  # noqa: S101 - measure() asked
+        assert group.rows is not None
         names = row_keys(group.rows.layout.view.prefix, keys)
         columns = read_rows(group.rows, self._reader._txn.get_many(names, group.rows.layout.empty), self._t)
         return columns if inverse is None else [column[inverse] for column in columns]

@@ -1,12 +1,13 @@
 """Where each fact stands in the packed rows of the state: the format that fold and hydrate write and latest reads.
 
-A `Facts` row is int64 words, little-endian: per hop the number of tiles; totals; moments; last values; then per hop its
-tiles, oldest first, each (tile index, cumulative sums of that hop's tallies at the end of the tile). The tile before the
-reach of the longest window is kept as the base that differences start from.
+A `Facts` row is int64 words, little-endian: per hop the number of tiles; totals; moments; last values; then per hop
+its tiles, oldest first, each (tile index, cumulative sums of that hop's tallies at the end of the tile). The tile before
+the reach of the longest window is kept as the base that differences start from.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -113,7 +114,7 @@ def split_words(words: Words, lengths: Words) -> list[bytes]:
     """Consecutive runs of `lengths` words, each as bytes."""
     raw = words.astype("<i8", copy=False).tobytes()
     edges = (np.concatenate([[0], np.cumsum(lengths)]) * WORD).tolist()
-    return [raw[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [raw[a:b] for a, b in itertools.pairwise(edges)]
 
 
 def join_words(rows: Many[bytes]) -> tuple[Words, Words]:

@@ -16,7 +16,7 @@ EMPTY = int(np.iinfo(np.int64).min)
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which events count: their types (none given: all but catalog events) and a `where` text, all of which must hold."""
+    """Which events count: their types (none: all but catalog events), and a `where` text, all of which must hold."""
 
     events: tuple[str, ...] = ()
     where: str = ""
@@ -24,7 +24,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """A sum over the selected events: 1 each (`events`), `value_scaled` (`value`), or 1 each that has a value (`valued`)."""
+    """A sum over the selected events: 1 each (`events`), `value_scaled` (`value`), 1 where there is a value (`valued`)."""
 
     selection: Selection
     of: Literal["events", "value", "valued"] = "events"

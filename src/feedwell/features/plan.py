@@ -37,7 +37,7 @@ class ReadPlans:
 
 
 class _ById:
-    """A feature set as a cache key: it is made once per release, and hashing all its content would cost more than a read."""
+    """A feature set as a cache key: made once per release, and hashing all its content would cost more than a read."""
 
     def __init__(self, features: FeatureSet) -> None:
         self.features = features

@@ -1,8 +1,8 @@
 """Cumulative sums per key, probed at t and at each lower edge, and their differences: the batch plan as arrays.
 
-All events of a key stand together in log order; `place` = (key's code, position in the log) in one integer is sorted, so
-that a binary search of (code, first position at or after a time) finds the edge of any window. One sort per key tuple
-serves all windows and measures, and a key with a million events costs no more than a million keys with one.
+All events of a key stand together in log order; `place` = (key's code, position in the log) in one integer is sorted,
+so that a binary search of (code, first position at or after a time) finds the edge of any window. One sort per key
+tuple serves all windows and measures, and a key with a million events costs no more than a million keys with one.
 
     E events, R rows of the frame
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +58,7 @@ class Keyed:
         for keys in keys_E:
             chosen_E = chosen_E & (keys >= 0)
         rows = np.flatnonzero(chosen_E)
-        self._bits = max(1, int(len(log)).bit_length())
+        self._bits = max(1, len(log).bit_length())
         codes, self.code_R = _codes([k[rows] for k in keys_E], keys_R, 62 - self._bits)
         if codes is None:
             codes, rows, self.code_R = _dense([k[rows] for k in keys_E], rows, keys_R)
@@ -128,8 +129,7 @@ class Probe:
         sums = self._sum(Tally(measure.selection, "valued"))
         match = np.flatnonzero(np.diff(sums))
         first, last = sums[self._start], sums[self._upper]
-        assert self._log.value_E is not None  # noqa: S101 - read_log reads values whenever a view has last values
-        return self._cell(match, last - 1, first < last, self._log.value_E)
+        return self._cell(match, last - 1, first < last, self._log.values[0])
 
     def last_n(self, selection: Selection, n: int) -> tuple[Ints, Ints]:
         """(positions in the log, R + 1 edges): each row's last `n` selected events, oldest first."""
@@ -175,18 +175,18 @@ class Probe:
             self._sums[tally] = _cumulative(self._increments(tally))
         return self._sums[tally]
 
-    def _increments(self, tally: Tally | ActiveTally) -> Ints | NDArray[np.bool_]:
+    def _increments(self, tally: Tally | ActiveTally) -> NDArray[Any]:
         order = self._keyed.order
         if isinstance(tally, ActiveTally):
-            return self._moves[tally.event][order]
-        chosen = self._log.mask(tally.selection)
-        if tally.of == "events":
-            return chosen[order]
-        assert self._log.value_E is not None  # noqa: S101 - as above
-        assert self._log.valued_E is not None  # noqa: S101
-        if tally.of == "valued":
-            return (chosen & self._log.valued_E)[order]
-        return np.where(chosen, self._log.value_E, 0)[order]
+            moved: Ints = self._moves[tally.event][order]
+            return moved
+        chosen: NDArray[Any] = self._log.mask(tally.selection)
+        if tally.of == "value":
+            chosen = np.where(chosen, self._log.values[0], 0)
+        elif tally.of == "valued":
+            chosen = chosen & self._log.values[1]
+        steps: NDArray[Any] = chosen[order]
+        return steps
 
 
 def relation_moves(log: BatchLog, event: str, undone_by: str | None, entity: str) -> Ints:

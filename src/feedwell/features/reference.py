@@ -1,4 +1,4 @@
-"""reference: what every feature is, written so that it can be seen to be right. It shares no code with the other readings.
+"""reference: what every feature is, written to be seen to be right. It shares no code with the other readings.
 
 For each row of the frame it walks the whole list of events. Use it in tests, and to settle what a declaration means.
 """

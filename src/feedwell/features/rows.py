@@ -1,6 +1,6 @@
 """Reading N packed rows of one view together: every window of every row from one bisection.
 
-    N rows, P windowed measures, W distinct windows, Q = W × N questions
+N rows, P windowed measures, W distinct windows, Q = W × N questions
 """
 
 from __future__ import annotations

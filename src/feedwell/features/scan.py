@@ -17,7 +17,7 @@ from feedwell.core import columns as c
 from feedwell.core.event import catalog_type
 from feedwell.core.objective import Term, parse_where, where_sql
 from feedwell.engines import Engine
-from feedwell.features.measures import ActiveTally, LastValue, Moment, Selection, Tally
+from feedwell.features.measures import LastValue, Moment, Selection, Tally
 from feedwell.features.views import Catalog, Facts, Leaderboard, Relation, View
 from feedwell.features.views import Sequence as SequenceView
 
@@ -39,6 +39,13 @@ class BatchLog:
 
     def __len__(self) -> int:
         return len(self.at_E)
+
+    @property
+    def values(self) -> tuple[Ints, Mask]:
+        """`value_scaled` (0 where there is none) and where there is one; TypeError if no view asked for them."""
+        if self.value_E is None or self.valued_E is None:
+            raise TypeError("these events were read without their values")
+        return self.value_E, self.valued_E
 
     def mask(self, selection: Selection) -> Mask:
         """The selected events."""
@@ -125,7 +132,7 @@ def read_log(
     order = _order(_ints(table, "a"), _ints(table, "o"))
 
     def column(name: str) -> NDArray[Any]:
-        values = table.column(name).to_numpy()
+        values: NDArray[Any] = table.column(name).to_numpy()
         return values if order is None else values[order]
 
     return BatchLog(
@@ -253,7 +260,7 @@ def _empty(entities: Sequence[str], types: tuple[str, ...], texts: Sequence[str]
         at_E=none,
         type_E=np.empty(0, np.int16),
         types=types,
-        keys={entity: none for entity in entities},
+        keys=dict.fromkeys(entities, none),
         value_E=none if valued else None,
         valued_E=np.empty(0, np.bool_) if valued else None,
         where={text: np.empty(0, np.bool_) for text in texts},

@@ -1,6 +1,7 @@
 """Views: what the online state keeps, each in a keyspace that its own digest names.
 
-Two releases that declare the same view share its rows; a changed view is a new keyspace, so a rollback finds the old one.
+Two releases that declare the same view share its rows; a changed view is a new keyspace, so that a rollback finds the
+old one.
 """
 
 from __future__ import annotations
@@ -60,6 +61,11 @@ class Facts(_Keyspace):
     last_values: tuple[LastValue, ...]
     tiles: tuple[Tiles, ...]
     relations: tuple[Relation, ...]
+
+    @property
+    def cells(self) -> tuple[Moment | LastValue, ...]:
+        """What stands in one word each, in the row's order."""
+        return (*self.moments, *self.last_values)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ another, and one batch reads them all. Times crowd around the edges that go wron
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections import Counter
@@ -158,13 +159,15 @@ def _instants(rng: np.random.Generator, n: int) -> np.ndarray:
     """Few distinct times, so that ties abound; most a microsecond from an edge of some hop, some days apart."""
     hop = rng.choice([MINUTE, 15 * MINUTE, HOUR, 6 * HOUR], n)
     span = int(rng.choice([2 * HOUR, 2 * DAY, SPAN]))
-    return START + rng.integers(0, span, n) // hop * hop + rng.choice([-1, 0, 0, 1, 30_000_000], n)
+    at: np.ndarray = START + rng.integers(0, span, n) // hop * hop + rng.choice([-1, 0, 0, 1, 30_000_000], n)
+    return at
 
 
 def _near(rng: np.random.Generator, instants: np.ndarray) -> np.ndarray:
     """Times to ask at: at an event, just beside it, or just where it leaves a window."""
     window = rng.choice([0, 0, HOUR, 2 * HOUR, DAY, 7 * DAY, 30 * DAY], len(instants))
-    return instants + window + rng.choice([-1, 0, 1, MINUTE, HOUR], len(instants))
+    at: np.ndarray = instants + window + rng.choice([-1, 0, 1, MINUTE, HOUR], len(instants))
+    return at
 
 
 def _key(rng: np.random.Generator, log: int, n: int, null: float) -> int:
@@ -314,7 +317,7 @@ def write_segments(table: pa.Table, folder: Path, seed: int, n: int = 3) -> list
     rng = np.random.default_rng(seed)
     cuts = [0, *sorted(rng.integers(0, len(table) + 1, n - 1).tolist()), len(table)]
     paths = []
-    for i, (a, b) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+    for i, (a, b) in enumerate(itertools.pairwise(cuts)):
         paths.append(folder / f"segment-{seed}-{i}.parquet")
         pq.write_table(table.slice(a, b - a), paths[-1])
     return paths

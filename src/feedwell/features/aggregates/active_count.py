@@ -31,7 +31,8 @@ class ActiveCount(Aggregate):
         return tuple(Windowed(ActiveTally(event)) for event in self.declared.selection.events)
 
     def finish(self, values: Sequence[Values], t: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.sum(np.stack(values), axis=0).astype(np.float64)
+        total: NDArray[np.float64] = np.add.reduce(values, axis=0, dtype=np.float64)
+        return total
 
     def reference_facts(self) -> tuple[Selection, ...]:
         undo = self.declared.project.undone_by

@@ -1,4 +1,4 @@
-"""age: seconds since the key's first event (of any type unless `events` are given), or since its catalog row's creation.
+"""age: seconds since the key's first event (of any type unless `events` are given), or since its catalog creation.
 
 `since = "first_event"` or `since = "catalog"` (the entity's `created_at` column). No event or row: NaN.
 """

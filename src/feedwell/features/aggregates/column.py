@@ -1,4 +1,4 @@
-"""column: a numeric catalog column as of t; a column that a derived entity comes from is that entity's key. Missing: NaN."""
+"""column: a numeric catalog column as of t, or the key of the entity that derives from it. Missing: NaN."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""is_active: 1 where the user stands in a relation of any of these types to the object (did it, has not undone it), else 0.
+"""is_active: 1 where the user stands in a relation of any of these types to the object (did it, not undone), else 0.
 
-What undoes a type is declared once, `[event.follow] undone_by = "unfollow"`. A repeated do and an undo of nothing change
-nothing. Unknown or null key: 0.
+What undoes a type is declared once, `[event.follow] undone_by = "unfollow"`. A repeated do and an undo of nothing
+change nothing. Unknown or null key: 0.
 """
 
 from __future__ import annotations

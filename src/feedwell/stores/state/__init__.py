@@ -1,4 +1,4 @@
-"""Online state: packed rows by key, one writer, readers that each see one moment. Derived from the log, never precious."""
+"""Online state: packed rows by key, one writer, readers that each see one moment. Derived from the log."""
 
 from feedwell.stores.state.directory import StateDirectory
 from feedwell.stores.state.lmdb import LmdbState
