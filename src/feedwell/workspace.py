@@ -19,6 +19,8 @@ from feedwell.core.errors import UsageError
 from feedwell.core.project import Project
 from feedwell.core.project_file import parse_project
 from feedwell.data.ingest import IngestReport, ingest
+from feedwell.data.interactions import user_events
+from feedwell.data.split import spans
 from feedwell.features import FeatureSet, asof
 from feedwell.pipeline.compile import compile_features
 from feedwell.pipeline.cursor import secret_of
@@ -32,6 +34,11 @@ from feedwell.stores.ids import IdStore
 from feedwell.stores.log import EventLog
 from feedwell.stores.records import RecordStore
 from feedwell.stores.releases import ReleaseStore
+from feedwell.training.inputs import Inputs, silent
+from feedwell.training.measure import measure
+from feedwell.training.promote import publish, publish_config, rollback
+from feedwell.training.report import EvaluateReport, TrainReport
+from feedwell.training.run import train
 
 Progress = Callable[[str, int, int | None], None]
 """(what is being done, how much of it is done, of how much; None: not known)"""
@@ -99,6 +106,31 @@ class Workspace:
         told = None if progress is None else lambda what, n: progress(what, n, None)
         return ingest(self.project, self.folder, self.log, history=history, strict=strict, progress=told)
 
+    def train(self, *, max_requests: int | None = None, progress: Progress | None = None) -> TrainReport:
+        """Fits, judges and writes a release into the candidate channel; its report has the evaluation and the gates."""
+        return train(self.training_inputs(progress), max_requests=max_requests)
+
+    def evaluate(self, *, max_requests: int | None = None, progress: Progress | None = None) -> EvaluateReport:
+        """The project as it is, fitted without the test span and judged on it beside baselines; nothing is written."""
+        inputs = self.training_inputs(progress)
+        view = inputs.view()
+        cut = spans(view, self.project.split)
+        return measure(inputs, user_events(view, self.project), cut, max_requests=max_requests).evaluation
+
+    def publish(self, release_id: str | None = None, *, force: bool = False) -> str:
+        """The release (default: the candidate) serves from now on, if its gates hold; CheckFailed says which do not."""
+        return self._moved(publish(self.releases, release_id=release_id, force=force, hydrate=self._hydrate))
+
+    def publish_config(self) -> str:
+        """A release of the project file as it is over the champion's artifacts; UsageError names changed `fit` keys."""
+        return self._moved(
+            publish_config(self.releases, self.project, self.project_text, self.clock, hydrate=self._hydrate)
+        )
+
+    def rollback(self) -> str:
+        """The release before the champion serves again, configuration included."""
+        return self._moved(rollback(self.releases, hydrate=self._hydrate))
+
     def path(self, release_id: str | None = None) -> RequestPath:
         """The request path of a release (default: the champion; before there is one, of what needs no training)."""
         if release_id is None:
@@ -113,6 +145,32 @@ class Workspace:
             clock=self.clock,
             secret=secret_of(self.state_folder),
         )
+
+    def training_inputs(self, progress: Progress | None = None) -> Inputs:
+        """What the training flow works on; the log is sealed."""
+        self._seal()
+        return Inputs(
+            project=self.project,
+            project_text=self.project_text,
+            log=self.log,
+            releases=self.releases,
+            clock=self.clock,
+            records=self.records,
+            progress=progress or silent,
+        )
+
+    def _seal(self) -> None:
+        """Batch work reads segments only; what is sealed has been folded before."""
+        upto = self.log.high_water()[0]
+        self.catch_up()
+        self.log.seal(upto)
+
+    def _hydrate(self, release: Release) -> None:
+        self.catch_up()
+
+    def _moved(self, release_id: str) -> str:
+        self.__dict__.pop("_champion", None)
+        return release_id
 
     @cached_property
     def _champion(self) -> RequestPath:
@@ -178,10 +236,8 @@ class Features:
 
         Key columns hold outside ids (text) or integer keys. Everything that the log holds is sealed first.
         """
-        log = self._workspace.log
-        self._workspace.catch_up()
-        log.seal(log.high_water()[0])
-        return asof(self.set, log.segment_paths(), self._keyed(frame), columns=columns)
+        self._workspace._seal()
+        return asof(self.set, self._workspace.log.segment_paths(), self._keyed(frame), columns=columns)
 
     def _keyed(self, frame: pa.Table) -> pa.Table:
         if "t" not in frame.column_names:

@@ -1,0 +1,75 @@
+"""Training and evaluation reports as tables for people; `plain` gives the same as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from feedwell.cli._shared import table
+from feedwell.metrics import Interval
+from feedwell.training.report import EvaluateReport, TrainReport
+
+
+def print_evaluation(out: Console, found: EvaluateReport) -> None:
+    """The table beside baselines, the heads, and in words what does not beat what."""
+    names = list(found.rows[0].metrics) if found.rows else []
+    rows = [
+        [row.name, *(_interval(row.metrics[name]) for name in names), row.coverage, row.diversity.value, row.gini]
+        for row in found.rows
+    ]
+    title = (
+        f"{found.n_counted:,} of {found.n_requests:,} requests of {found.n_users:,} users have something relevant"
+        f" ({found.relevant}); 95 % intervals by user"
+    )
+    out.print(table(title, ["", *names, "coverage", "diversity", "gini"], rows))
+    if found.heads:
+        heads = [
+            [h.objective, h.name, h.n, h.positives, _interval(h.auc), _interval(h.grouped_auc), _interval(h.log_loss)]
+            for h in found.heads
+        ]
+        out.print()
+        columns = ["objective", "model", "exposures", "positive", "AUC", "AUC by request", "log loss"]
+        out.print(table("How well outcomes are predicted on exposures of the test span", columns, heads))
+    out.print()
+    _bullets(out, [note for note in (found.note, *_differences(found), *found.statements) if note])
+    _bullets(out, [f"degraded in {n} requests: {why}" for why, n in found.degraded.items()])
+
+
+def print_training(out: Console, found: TrainReport) -> None:
+    """The evaluation, the gates, the warnings and the cost."""
+    print_evaluation(out, found.evaluation)
+    out.print()
+    _bullets(out, [f"warning: {warning}" for warning in found.warnings])
+    thin = [row.feature for row in found.coverage if row.declared and row.gap > 0]
+    gaps = f"; values differ between batch and online for {', '.join(thin)}" if thin else ""
+    out.print(f"{found.n_rows:,} training rows, {len(found.coverage)} feature columns{gaps}", markup=False)
+    for gate in found.gates:
+        out.print(f"gate {gate.name}: {'passed' if gate.passed else 'NO'}, {gate.why}", markup=False)
+    seconds = ", ".join(f"{name} {cost['wall_s']:.1f} s" for name, cost in found.cost.items())
+    out.print(f"cost: {seconds}", markup=False)
+    out.print(f"release {found.release_id} is the candidate", markup=False)
+
+
+def lines_for(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[list[object]]:
+    return [[row[name] for name in columns] for row in rows]
+
+
+def _differences(found: EvaluateReport) -> Iterator[str]:
+    for row in found.differences:
+        if row.metric.startswith("ndcg"):
+            d = row.difference
+            yield (
+                f"{row.name} − {row.than}, {row.metric}: {d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}];"
+                f" differences from {row.detectable:.4f} on would have shown"
+            )
+
+
+def _interval(value: Interval) -> str:
+    return "–" if value.value != value.value else f"{value.value:.4f} [{value.low:.4f}, {value.high:.4f}]"
+
+
+def _bullets(out: Console, lines: Sequence[str]) -> None:
+    for line in lines:
+        out.print(f"- {line}", markup=False, soft_wrap=True)

@@ -1,0 +1,24 @@
+"""Publish a release: the candidate if its gates hold, or the project file's changed `serve` keys."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from feedwell import workspace
+from feedwell.cli._shared import HERE, JsonOption, ProjectOption, show
+
+
+def command(
+    release: Annotated[str | None, typer.Argument(help="A release's id; default: the candidate.")] = None,
+    config: Annotated[
+        bool, typer.Option("--config", help="The project file as it is, over the champion's artifacts.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overrule the gates.")] = False,
+    project: ProjectOption = HERE,
+    json: JsonOption = False,
+) -> None:
+    with workspace.open(project) as opened:
+        champion = opened.publish_config() if config else opened.publish(release, force=force)
+    show({"champion": champion}, lambda out: out.print(f"{champion} is the champion", markup=False), as_json=json)
