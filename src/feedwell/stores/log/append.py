@@ -26,7 +26,7 @@ from feedwell.core.event import (
 )
 from feedwell.core.project import Project
 from feedwell.stores.ids import IdStore
-from feedwell.stores.log.catalog import CatalogCache, derived_ids, payload_digest, payload_text
+from feedwell.stores.log.catalog import CatalogCache, derived_ids, payload_text
 from feedwell.stores.log.dedupe import SealedIds, fresh_digests
 from feedwell.stores.log.hot import HotFile, quoted
 from feedwell.stores.log.manifest import ManifestFile
@@ -239,7 +239,7 @@ class Appender:
         assert row.catalog is not None  # both are set in _prepare_catalog
         assert row.payload is not None
         key = keys[self._place[row.catalog]]
-        digest = payload_digest(row.payload)
+        digest = self._catalog.digest(row.catalog, row.payload)
         current = plan.catalog.get((row.catalog, key)) or self._catalog.get(cursor, row.catalog, key)
         if current is not None and current[0] == digest:
             return False

@@ -74,6 +74,8 @@ def existing_versions(log: EventLog, manifest: Manifest, owner: str) -> Versions
 
 def staged_versions(log: EventLog, stage: Stage, owner: str) -> Versions:
     """The versions of a load in preparation."""
+    if owner not in stage.catalogs:
+        return _versions(log.schema.empty_table(), owner, derived_names(log.project, owner))
     return _versions(stage.catalog_rows(owner), owner, derived_names(log.project, owner))
 
 

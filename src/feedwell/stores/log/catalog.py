@@ -68,8 +68,9 @@ def payload_text(payload: Mapping[str, Any]) -> str:
     return orjson.dumps(payload, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
-def payload_digest(text: str) -> bytes:
-    return hashlib.md5(text.encode(), usedforsecurity=False).digest()
+def row_digest(text: str, derived: Sequence[str]) -> bytes:
+    """16 bytes that change with the row, and with the entities that are derived from it."""
+    return hashlib.md5("\0".join((text, *derived)).encode(), usedforsecurity=False).digest()
 
 
 class CatalogCache:
@@ -120,6 +121,10 @@ class CatalogCache:
             current = planned.get((owner, owner_key)) or self.get(cursor, owner, owner_key)
             if current is not None:
                 keys[place] = current[1][self._names[owner].index(name)]
+
+    def digest(self, entity: str, payload: str) -> bytes:
+        """What tells a changed row of this entity."""
+        return row_digest(payload, self._names[entity])
 
     def derived_of(self, owner: str, keys: Sequence[int]) -> tuple[int, ...]:
         """The derived keys of a catalog event's own row."""

@@ -14,7 +14,7 @@ import orjson
 
 from feedwell.core import columns as c
 from feedwell.core.event import NO_KEY, RawEvent, catalog_type
-from feedwell.stores.log.catalog import derived_names, payload_digest
+from feedwell.stores.log.catalog import derived_names, row_digest
 
 if TYPE_CHECKING:
     from feedwell.stores.log.log import EventLog
@@ -37,7 +37,7 @@ class CatalogLoad:
     def plan(log: EventLog, stage: Stage) -> CatalogLoad:
         """Compare the staged catalog rows with the current ones."""
         load = CatalogLoad()
-        for entity in log.entities:
+        for entity in sorted(stage.catalogs):
             load._plan_entity(log, stage, entity)
         return load
 
@@ -65,8 +65,6 @@ class CatalogLoad:
 
     def _plan_entity(self, log: EventLog, stage: Stage, entity: str) -> None:
         table = stage.catalog_rows(entity)
-        if not table.num_rows:
-            return
         code, names = log.ids.code(entity), derived_names(log.project, entity)
         query = "SELECT key, digest, loaded FROM catalog WHERE entity = ?"
         held = {key: (digest, loaded) for key, digest, loaded in log.hot.connection().execute(query, (code,))}
@@ -76,7 +74,7 @@ class CatalogLoad:
         columns = [table[name].to_pylist() for name in ("_seq", c.PAYLOAD, *names)]
         for row, (seq, payload, *derived) in enumerate(zip(*columns, strict=True)):
             key, at = int(keys[row]), int(ats[row])
-            digest, dated = payload_digest(payload), at > 0
+            digest, dated = row_digest(payload, names), at > 0
             if not dated and last[key, at] != row:
                 self.dropped.append(seq)
                 self.n_unchanged += 1

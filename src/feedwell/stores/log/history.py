@@ -203,7 +203,7 @@ class _Load:
                 offset += batch.num_rows
             if self._progress:
                 self._progress("write", len(known))
-        writer.close()
+        writer.cut()
         return writer
 
     def _table(

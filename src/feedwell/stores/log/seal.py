@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from feedwell.core import columns as c
 from feedwell.core.errors import Unavailable
 from feedwell.stores.durable import file_lock, sync_folder
+from feedwell.stores.log.hot import quoted
 from feedwell.stores.log.manifest import Manifest
 from feedwell.stores.log.schema import id_words, rows_to_table
 from feedwell.stores.log.segments import SegmentWriter
@@ -72,17 +74,21 @@ def seal_hot(log: EventLog, upto_offset: int) -> int:
         return len(words)
 
 
-def _write_segments(log: EventLog, manifest: Manifest, upto_offset: int) -> tuple[SegmentWriter, np.ndarray]:
+def _write_segments(log: EventLog, manifest: Manifest, upto_offset: int) -> tuple[SegmentWriter, NDArray[np.uint64]]:
     writer = SegmentWriter(log.segments_folder, log.schema, history=False, tag=f"e{manifest.epoch}")
-    after, words = manifest.sealed_upto, [np.empty((0, 2), np.uint64)]
-    names = ", ".join(f'"{name}"' for name in log.schema.names)
+    words = [np.empty((0, 2), np.uint64)]
+    names = ", ".join(quoted(name) for name in log.schema.names)
     query = f"SELECT {names} FROM event WHERE offset > ? AND offset <= ? ORDER BY offset LIMIT {_BATCH}"
-    while rows := log.hot.connection().execute(query, (after, upto_offset)).fetchall():
-        table = rows_to_table(rows, log.schema)
-        writer.add(table)
-        words.append(id_words(table[c.EVENT_ID]))
-        after = rows[-1][0]
-    writer.close()
+    # A load of history took a block of offsets between hot rows: no segment may reach over it.
+    ends = [s.first_offset for s in manifest.segments if manifest.sealed_upto < s.first_offset <= upto_offset]
+    after = manifest.sealed_upto
+    for end in [*ends, upto_offset]:
+        while rows := log.hot.connection().execute(query, (after, end)).fetchall():
+            table = rows_to_table(rows, log.schema)
+            writer.add(table)
+            words.append(id_words(table[c.EVENT_ID]))
+            after = rows[-1][0]
+        writer.cut()
     return writer, np.concatenate(words)
 
 

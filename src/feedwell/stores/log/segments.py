@@ -43,30 +43,26 @@ class SegmentWriter:
         for start, end in pairwise(edges):
             self._add_day(table.slice(start, end - start), closed=end < len(day_E))
 
-    def close(self) -> list[Segment]:
-        """The entries of all files written."""
-        self._flush()
-        return self.segments
+    def cut(self) -> None:
+        """What follows goes into another file."""
+        if self._rows:
+            self.segments.append(self._write(pa.concat_tables(self._held)))
+        self._held, self._rows = [], 0
 
     def _add_day(self, part: pa.Table, *, closed: bool) -> None:
         while self._rows + part.num_rows > MAX_ROWS:
             room = MAX_ROWS - self._rows
             self._hold(part.slice(0, room))
-            self._flush()
+            self.cut()
             part = part.slice(room)
         self._hold(part)
         if closed and self._rows >= MIN_ROWS:
-            self._flush()
+            self.cut()
 
     def _hold(self, part: pa.Table) -> None:
         if part.num_rows:
             self._held.append(part)
             self._rows += part.num_rows
-
-    def _flush(self) -> None:
-        if self._rows:
-            self.segments.append(self._write(pa.concat_tables(self._held)))
-        self._held, self._rows = [], 0
 
     def _write(self, table: pa.Table) -> Segment:
         first, last = table[c.OFFSET][0].as_py(), table[c.OFFSET][-1].as_py()

@@ -49,6 +49,8 @@ class Stage:
         folder.mkdir(parents=True)
         self._project, self._schema = project, raw_schema(project.entities)
         self._rows = 0
+        self.catalogs: set[str] = set()
+        """Entities whose catalog rows were added."""
         config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{memory_mb}MB",
             "temp_directory": str(folder / "spill"),
@@ -56,6 +58,8 @@ class Stage:
         if threads:
             config["threads"] = threads
         self._db = duckdb.connect(str(folder / "stage.duckdb"), config=config)
+        # Never committed: nothing here has to survive, and a commit would sync the file.
+        self._db.execute("BEGIN")
         types = {pa.string(): "VARCHAR", pa.int64(): "BIGINT", pa.int32(): "INTEGER", pa.float64(): "DOUBLE"}
         columns = [f"{quoted(f.name)} {types[f.type]}" for f in self._schema if f.name != c.EVENT_ID]
         self._db.execute(f"CREATE TABLE row ({SEQ} BIGINT, {_HASH} UHUGEINT, {_CLIENT} BOOLEAN, {', '.join(columns)})")
@@ -69,7 +73,10 @@ class Stage:
 
     def add(self, table: pa.Table, *, delay: int = 0) -> None:
         """Raw rows (columns of `raw_schema`, absent ones null); `available_at` is `ts + delay` where it is null."""
-        table = self._with_derived(table)
+        kinds = [catalog_entity(kind) for kind in pc.unique(table[c.TYPE]).to_pylist()]
+        if found := {kind for kind in kinds if kind}:
+            self.catalogs |= found
+            table = self._with_derived(table)
         table = table.append_column(SEQ, pa.array(np.arange(self._rows, self._rows + table.num_rows)))
         self._rows += table.num_rows
         present = set(table.column_names)
@@ -177,12 +184,7 @@ class Stage:
 
     def _with_derived(self, table: pa.Table) -> pa.Table:
         """Catalog rows name the ids that their payload gives (`category`); other rows as they are."""
-        if not self._project.derived_entities or not table.num_rows:
-            return table
-        catalog = pc.starts_with(table[c.TYPE], CATALOG_PREFIX)
-        if not pc.any(catalog).as_py():
-            return table
-        rows = np.flatnonzero(catalog.to_numpy())
+        rows = np.flatnonzero(pc.starts_with(table[c.TYPE], CATALOG_PREFIX).to_numpy())
         taken = table.take(pa.array(rows))
         types, payloads = taken[c.TYPE].to_pylist(), taken[c.PAYLOAD].to_pylist()
         found = [
