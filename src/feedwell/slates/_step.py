@@ -72,47 +72,46 @@ def created_column(setting: Setting) -> str:
 
 
 class Counted:
-    """One cap while a slate is built: which groups are full."""
+    """One cap while a slate is built; `full_N`: the candidates whose group has no room left."""
 
     def __init__(self, cap: Cap, group_N: Float | Keys, shown_P: Float | Keys) -> None:
-        self.cap = cap
-        code, self._n_G = _group_codes(np.concatenate([group_N, shown_P]))
-        self._code_N = code[: len(group_N)]
-        self._recent: list[int] = code[len(group_N) :].tolist()
-        for shown in self._recent:
-            self._n_G[shown] += shown >= 0
-        self._keep()
+        self._cap = cap
+        code_M, self._n_G = _group_codes(np.concatenate([group_N, shown_P]))
+        self._code_N = code_M[: len(group_N)]
+        self._recent: list[int] = []
+        self.full_N = np.zeros(len(group_N), np.bool_)
+        for code in code_M[len(group_N) :].tolist():
+            self._add(code)
 
     def choose(self, row: int) -> None:
-        code = int(self._code_N[row])
-        self._recent.append(code)
-        if code >= 0:
-            self._n_G[code] += 1
-        self._keep()
+        self._add(int(self._code_N[row]))
 
-    def full_N(self) -> NDArray[np.bool_]:
-        full: NDArray[np.bool_] = self._n_G[self._code_N] >= self.cap.per_group
-        return full
+    def _add(self, code: int) -> None:
+        self._count(code, 1)
+        if self._cap.window is not None:
+            self._recent.append(code)
+            # The slot that is filled next belongs to the window too.
+            if len(self._recent) == self._cap.window:
+                self._count(self._recent.pop(0), -1)
 
-    def _keep(self) -> None:
-        """Forgets what has left the window; the slot about to be filled is part of it."""
-        if self.cap.window is None:
-            self._recent.clear()
+    def _count(self, code: int, by: int) -> None:
+        if code < 0:
             return
-        while len(self._recent) > self.cap.window - 1:
-            code = self._recent.pop(0)
-            if code >= 0:
-                self._n_G[code] -= 1
+        self._n_G[code] += by
+        # Only a group at its edge changes: the mask is not made anew for each slot.
+        if self._n_G[code] - max(by, 0) == self._cap.per_group - 1:
+            self.full_N[self._code_N == code] = by > 0
 
 
 def _group_codes(groups_M: Float | Keys) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """(a code per row, a zero count per code); -1 and the spare last count for rows in no group (negative or NaN)."""
+    """(a code per row, -1 where it is in no group: negative or NaN; a zero count per code)."""
     values, code_M = np.unique(groups_M, return_inverse=True)
-    return np.where(groups_M >= 0, code_M, -1), np.zeros(len(values) + 1, np.int64)
+    return np.where(groups_M >= 0, code_M, -1), np.zeros(len(values), np.int64)
 
 
 class CappedStep:
-    """A slate step whose utilities are a policy's own (`score`), -inf where chosen, dropped or capped."""
+    """A slate step whose utilities are a policy's own, -inf where chosen, dropped or capped; `score` makes a new array
+    each time."""
 
     def __init__(
         self, config: StepConfig, candidates: Candidates, shown: Candidates | None, score: Callable[[], Float]
@@ -124,25 +123,36 @@ class CappedStep:
         self.relaxed: Sequence[str] = ()
 
     def utilities(self) -> Float:
-        u_N = np.where(self._taken_N, -np.inf, self._score())
-        if not self._caps or self._taken_N.all():
+        u_N = self._score()
+        u_N[self._taken_N] = -np.inf
+        if not self._caps:
             return u_N
-        for n_off in range(len(self._relax) + 1):
-            off = self._relax[:n_off]
-            full_N = np.zeros(len(u_N), np.bool_)
-            for name, cap in self._caps.items():
-                if name not in off:
-                    full_N |= cap.full_N()
-            left_N = ~full_N & (u_N != -np.inf)
-            if left_N.any():
-                self.relaxed = (*self.relaxed, *(name for name in off if name not in self.relaxed))
-                break
-        return np.where(full_N, -np.inf, u_N)
+        capped_N = self._capped(u_N, ())
+        if len(capped_N) and capped_N.max() == -np.inf:
+            return self._relaxed(u_N, capped_N)
+        return capped_N
 
     def choose(self, row: int) -> None:
         self._taken_N[row] = True
         for cap in self._caps.values():
             cap.choose(row)
+
+    def _capped(self, u_N: Float, off: Sequence[str]) -> Float:
+        capped_N = u_N.copy()
+        for name, cap in self._caps.items():
+            if name not in off:
+                capped_N[cap.full_N] = -np.inf
+        return capped_N
+
+    def _relaxed(self, u_N: Float, capped_N: Float) -> Float:
+        """With as many caps off, in their order, as make one candidate feasible; if none helps, all on."""
+        for n_off in range(1, len(self._relax) + 1):
+            off = self._relax[:n_off]
+            wider_N = self._capped(u_N, off)
+            if wider_N.max() != -np.inf:
+                self.relaxed = (*self.relaxed, *(name for name in off if name not in self.relaxed))
+                return wider_N
+        return capped_N
 
 
 def _groups(by: str, candidates: Candidates, shown: Candidates | None) -> tuple[Float | Keys, Float | Keys]:

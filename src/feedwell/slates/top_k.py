@@ -38,4 +38,4 @@ class TopK:
         if self.config.freshness_half_life is not None:
             bonus_N = freshness_bonus(self.config, self._setting, request, candidates)
             u_N = standardised(u_N, candidates.alive_N) + bonus_N
-        return CappedStep(self.config, candidates, shown_rows(request, candidates, shown), lambda: u_N)
+        return CappedStep(self.config, candidates, shown_rows(request, candidates, shown), u_N.copy)

@@ -17,6 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from feedwell.core.candidates import Retrieved
 from feedwell.core.keys import avoided, rows_of
@@ -127,17 +128,24 @@ class Als:
     def fit(self, data: Interactions) -> None:
         events = data.of(self._events)
         kept_E = np.ones(len(events.user_E), np.bool_) if events.undone_E is None else ~events.undone_E
-        pairs = np.unique(np.stack([events.user_E[kept_E], events.item_E[kept_E]]), axis=1)
-        users, user_E = np.unique(pairs[0], return_inverse=True)
-        self._keys_I, item_E = np.unique(pairs[1], return_inverse=True)
+        users, user_E = np.unique(events.user_E[kept_E], return_inverse=True)
+        self._keys_I, item_E = np.unique(events.item_E[kept_E], return_inverse=True)
+        pairs = np.unique(user_E * max(1, len(self._keys_I)) + item_E)
+        user_E, item_E = np.divmod(pairs, max(1, len(self._keys_I)))
         by_user, by_item = _side(user_E, item_E, len(users)), _side(item_E, user_E, len(self._keys_I))
+        # Thousands of small products: threads inside each one wait for each other longer than they work.
+        with threadpool_limits(limits=1, user_api="blas"):
+            self._set(self._alternate(by_user, by_item))
+
+    def _alternate(self, by_user: _Side, by_item: _Side) -> Matrix:
+        """The item factor after `epochs` rounds of solving users, then items."""
         dim = self.config.embedding_dim
         rng = stream(self._setting.seed, "als", self._setting.name)
-        items = (rng.standard_normal((len(self._keys_I), dim)) * 0.1 / np.sqrt(dim)).astype(np.float32)
+        items: Matrix = (rng.standard_normal((len(by_item.lengths), dim)) * 0.1 / np.sqrt(dim)).astype(np.float32)
         for _ in range(self.config.epochs):
             user_factor = self._solve(by_user, _Basis.of(items))
             items = self._solve(by_item, _Basis.of(user_factor))
-        self._set(items)
+        return items
 
     def save(self, folder: Path) -> None:
         items, _ = self._trained()
