@@ -1,8 +1,8 @@
 """Where each fact stands in the packed rows of the state: the format that fold and hydrate write and latest reads.
 
 A `Facts` row is int64 words, little-endian: per hop the number of tiles; totals; moments; last values; then per hop
-its tiles, oldest first, each (tile index, cumulative sums of that hop's tallies at the end of the tile). The tile before
-the reach of the longest window is kept as the base that differences start from.
+its tiles, oldest first, each (tile index, cumulative sums of that hop's tallies at the end of the tile). The tile
+before the reach of the longest window is kept as the base that differences start from.
 """
 
 from __future__ import annotations

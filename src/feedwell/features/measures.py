@@ -24,7 +24,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """A sum over the selected events: 1 each (`events`), `value_scaled` (`value`), 1 where there is a value (`valued`)."""
+    """A sum over the selected events: 1 each (`events`), `value_scaled` (`value`), 1 for each value (`valued`)."""
 
     selection: Selection
     of: Literal["events", "value", "valued"] = "events"
