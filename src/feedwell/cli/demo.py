@@ -83,7 +83,7 @@ def _prepared(data: Path | None, folder: Path | None, quiet: bool) -> _Run:
     name = _WORLD if data is None else detect_dataset(data).name.replace("_", "-")
     about = f"data: {data}"
     if data is None:
-        about = "data: a SIMULATED world; no person and no item of it is real. `feedwell demo --data FOLDER` takes real data"
+        about = "data: a SIMULATED world, no person and no item of it is real; --data FOLDER takes real data"
     run = _Run(folder=folder or HERE / "demo" / name, about=about, out=console(), quiet=quiet)
     _clear(run.folder)
     run.say(about)

@@ -210,6 +210,9 @@ explore = { first = 6, last = 10, pool = 50, temperature = 0.2, epsilon = 0.05 }
 [split]
 by = "user"                      # people stay less than an hour: a split by time leaves 109 who are known before it
 
+[train]
+max_requests = 3000              # moments that the ranker learns from, spread evenly; more takes longer
+
 [evaluate]
 k = 10
 relevant = "like"
