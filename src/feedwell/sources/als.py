@@ -118,7 +118,8 @@ class Als:
             part = requests[at : at + _BATCH]
             rows = [self._known(request) for request in part]
             side = _Side(indptr=np.cumsum([0, *map(len, rows)]), indices=np.concatenate(rows))
-            scores_BI = self._solve(side, basis) @ items.T
+            with threadpool_limits(limits=1, user_api="blas"):
+                scores_BI = self._solve(side, basis) @ items.T
             found += [
                 self._best(request, scores_I) if len(row_L) else NOTHING
                 for request, row_L, scores_I in zip(part, rows, scores_BI, strict=True)
