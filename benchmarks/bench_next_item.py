@@ -29,9 +29,8 @@ def main() -> None:
         print("  ".join(f"{v:>13.4f}" if isinstance(v, float) else f"{v:>13}" for v in row.values()))
     floor, counter = rows[0], rows[1]
     for name, anchor in ANCHOR.items():
-        print(
-            f"transitions {name} {counter[name]:.4f}: published {anchor:.3f}, {counter[name] / floor[name]:.1f} x popularity"
-        )
+        ratio = counter[name] / floor[name]
+        print(f"transitions {name} {counter[name]:.4f}: published {anchor:.3f}, {ratio:.1f} x popularity")
 
 
 if __name__ == "__main__":
