@@ -87,12 +87,13 @@ def item_groups(inputs: Inputs, project: Project, features: FeatureSet, t: int) 
 def head_statements(heads: Sequence[HeadRow]) -> tuple[str, ...]:
     """Where the ranker (the first row of an objective) predicts no better than a simpler model."""
     said = []
-    for objective in dict.fromkeys(h.objective for h in heads):
-        ours, *others = [h for h in heads if h.objective == objective]
+    for key in dict.fromkeys((h.over, h.objective) for h in heads):
+        over, objective = key
+        ours, *others = [h for h in heads if (h.over, h.objective) == key]
         for other in others:
             if not ours.auc.value > other.auc.value:
                 said.append(
-                    f"{ours.name} does not beat {other.name} on AUC of {objective}: "
+                    f"{ours.name} does not beat {other.name} on AUC of {objective} over {over}: "
                     f"{ours.auc.value:.4f} against {other.auc.value:.4f}"
                 )
     return tuple(said)

@@ -18,13 +18,15 @@ from feedwell.training.report import HeadRow
 from feedwell.training.rows import Rows
 
 CONSTANT, POPULARITY, LOGISTIC = "constant", "popularity", "logistic"
+EXPOSURES, CANDIDATES = "exposures", "candidates"
 _PRIOR = 20.0
 
 
 def head_rows(project: Project, ranker: Any, train: Rows, test: Rows, *, bootstrap: int = 200) -> tuple[HeadRow, ...]:
     """One row per model and binary objective: the ranker, a constant, the item's own rate and a logistic regression.
 
-    All are judged on the same rows: test exposures whose window has closed.
+    All are judged on the same rows of the test span whose window has closed: its exposures, whoever showed them, and
+    the candidates that our own sources retrieved, which is what the ranker is fitted for.
     """
     models: dict[str, Mapping[str, Float]] = {}
     if ranker is not None:
@@ -34,32 +36,31 @@ def head_rows(project: Project, ranker: Any, train: Rows, test: Rows, *, bootstr
         models[LOGISTIC] = predictions(logistic, test)
     models[POPULARITY] = {name: _item_rates(train, test, name) for name in project.objective}
     models[CONSTANT] = {name: _constant(train, test, name) for name in project.objective}
+    scopes = {EXPOSURES: test.exposed_N, CANDIDATES: test.retrieved_N}
     rows = []
-    for name, objective in project.objective.items():
-        y_N = test.ranking.labels[name]
-        known = test.exposed_N & ~np.isnan(y_N)
-        if objective.kind == "binary" and known.any():
-            rows += [
-                judge(m, name, test.user_N[known], y_N[known], p[name][known], bootstrap)
-                for m, p in models.items()
-                if name in p
-            ]
+    for over, inside in scopes.items():
+        for name, objective in project.objective.items():
+            known = inside & ~np.isnan(test.ranking.labels[name])
+            if objective.kind == "binary" and known.any():
+                judged = {model: p[name][known] for model, p in models.items() if name in p}
+                rows += [judge(m, name, over, test, known, p_n, bootstrap) for m, p_n in judged.items()]
     return tuple(rows)
 
 
-def judge(model: str, objective: str, user_N: Any, y_N: Float, p_N: Float, bootstrap: int = 200) -> HeadRow:
-    """AUC over all rows, within users, log loss (each with an interval by user) and calibration error."""
-    family = Calibration()
-    stats = family(user_N, user_N, y_N, p_N, bootstrap=max(bootstrap, 20))
+def judge(model: str, objective: str, over: str, rows: Rows, known_N: Any, p_n: Float, bootstrap: int = 200) -> HeadRow:
+    """AUC over all those rows, within users, log loss (each with an interval by user) and calibration error."""
+    family, user_n, y_n = Calibration(), rows.user_N[known_N], rows.ranking.labels[objective][known_N]
+    stats = family(user_n, user_n, y_n, p_n, bootstrap=max(bootstrap, 20))
     return HeadRow(
         name=model,
         objective=objective,
-        n=len(y_N),
-        positives=int(y_N.sum()),
-        auc=auc_interval(user_N, y_N, p_N, bootstrap=max(bootstrap, 20)),
+        over=over,
+        n=len(y_n),
+        positives=int(y_n.sum()),
+        auc=auc_interval(user_n, y_n, p_n, bootstrap=max(bootstrap, 20)),
         grouped_auc=stats.interval("grouped_auc"),
         log_loss=stats.interval("log_loss"),
-        ece=family.histogram(y_N, p_N).ece,
+        ece=family.histogram(y_n, p_n).ece,
     )
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import pyarrow as pa
 
@@ -64,7 +64,7 @@ class Inputs:
 
     def batches(self) -> Iterator[pa.Table]:
         """The whole log in order."""
-        return batches_of(self.log)
+        return batches_of(cast(Any, self.log))
 
 
 @dataclass

@@ -24,7 +24,7 @@ from feedwell.training.inputs import Cost, Inputs, measured
 from feedwell.training.leakage import batch_reading, future_leaks, require_no_leaks, suspicious
 from feedwell.training.parts import RANKER, Parts, fit_sources
 from feedwell.training.report import CoverageRow, EvaluateReport, HeadRow
-from feedwell.training.rows import Names, RowBuilder, Rows
+from feedwell.training.rows import Names, RowBuilder, Rows, servable
 from feedwell.training.walk import Moments, Walked, asks_of, moments_of, walk
 
 _TRAIN_SPANS, _TEST = (1, 2), 3
@@ -63,7 +63,9 @@ def measure(inputs: Inputs, events: UserEvents, cut: Spans, *, max_requests: int
         inputs.progress("fit the ranker", 0, None)
         with measured() as ranker_cost:
             ranker = make_part(project, RANKER)
-            ranker.fit(train_rows.ranking)
+            fitted_on, note = servable(train_rows)
+            ranker.fit(fitted_on.ranking)
+        warnings += [note] if note else []
     inputs.progress("fit sources on all before the test", 0, None)
     parts = fit_sources(project, events.before(cut, _TEST))
     if ranker is not None:

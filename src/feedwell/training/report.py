@@ -46,10 +46,12 @@ class DifferenceRow(Report):
 
 @dataclass(frozen=True, kw_only=True)
 class HeadRow(Report):
-    """How well a model predicts one objective on the exposures of the test span."""
+    """How well a model predicts one objective in the test span, `over` its exposures, or over candidates: those that a
+    source retrieved, and a sample of what else was retrieved and not chosen."""
 
     name: str
     objective: str
+    over: str
     n: int
     positives: int
     auc: Interval

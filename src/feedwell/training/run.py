@@ -26,7 +26,7 @@ from feedwell.training.inputs import Cost, Inputs, measured
 from feedwell.training.measure import Measured, measure
 from feedwell.training.parts import RANKER, Parts, fit_config, fit_sources
 from feedwell.training.report import EvaluateReport, Gate, TrainReport
-from feedwell.training.rows import Rows, join
+from feedwell.training.rows import Rows, join, servable
 from feedwell.training.walk import PIPELINE
 
 
@@ -78,7 +78,7 @@ def _refit(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured) -> t
     final = fit_sources(project, events.before(cut, 4))
     drift: dict[str, float] = {}
     if found.train is not None and found.test is not None:
-        rows = join([found.train, found.test])
+        rows, _ = servable(join([found.train, found.test]))
         rows = rows.with_valid(carve_valid(rows.ranking, rows.t_N, 0.1))
         with measured() as cost:
             ranker = make_part(project, RANKER)

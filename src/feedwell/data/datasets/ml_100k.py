@@ -122,7 +122,7 @@ value_scale = 1                  # whole stars: sums and means are exact
 [objective.like]                 # one row per outcome; labels, heads, metrics and the slate's value read it here
 events = ["rating"]
 where = "value >= 4"
-within = "7d"
+within = "1s"                    # the rating says it at once
 
 # What is known at a time, in three readings that agree: for training, online, and rebuilt from history.
 [feature.item_ratings]
