@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Protocol
@@ -20,6 +21,7 @@ from feedwell.core import columns as c
 from feedwell.core.errors import Unavailable
 from feedwell.core.telemetry import Telemetry
 from feedwell.features import FeatureSet, Fold, hydrate
+from feedwell.features.statefile import read_head
 from feedwell.stores.durable import file_lock
 from feedwell.stores.state import StateDirectory, StateStore
 
@@ -76,30 +78,36 @@ class Projector:
         """
         target = self._log.high_water()[0]
         deadline = monotonic() + patience_s
-        while True:
-            try:
-                with file_lock(self._lock_file, wait=False):
+        while not self._folded_elsewhere(target):
+            with ExitStack() as held:
+                if self._elected(held):
                     self.refresh()
                     return self._fold_to_end()
-            except Unavailable:
-                if self._folded_elsewhere(target):
-                    return 0
-                if monotonic() > deadline:
-                    raise Unavailable(
-                        f"waiting for the projector: it has not folded offset {target} within {patience_s:.0f} s; "
-                        "look at its log, or stop the process that holds projector.lock"
-                    ) from None
-                sleep(0.02)
+            if monotonic() > deadline:
+                raise Unavailable(
+                    f"waiting for the projector: it has not folded offset {target} within {patience_s:.0f} s; "
+                    "look at its log, or stop the process that holds projector.lock"
+                )
+            sleep(0.02)
+        return 0
+
+    def _elected(self, held: ExitStack) -> bool:
+        try:
+            held.enter_context(file_lock(self._lock_file, wait=False))
+        except Unavailable:
+            return False
+        return True
 
     def run_forever(self, stop: threading.Event, *, refresh_s: float = 1.0) -> None:
         """Folds until `stop` is set; waits for the lock as long as another process holds it. An error is logged and
         counted, the state opened anew, and folding resumes where the last commit left it."""
         while not stop.is_set():
             try:
-                with file_lock(self._lock_file, wait=False):
-                    self._follow(stop, refresh_s)
-            except Unavailable:
-                stop.wait(_ERROR_S)
+                with ExitStack() as held:
+                    if self._elected(held):
+                        self._follow(stop, refresh_s)
+                    else:
+                        stop.wait(_ERROR_S)
             except Exception:  # noqa: BLE001 - the projector's broad except: it must outlive any one batch
                 _log.exception("the projector failed; it resumes after the last commit")
                 self.telemetry.count("projector_errors")
@@ -115,14 +123,19 @@ class Projector:
         """
         epoch = self._log.epoch
         sets = list(self._feature_sets())
-        if self.states.epoch != epoch:
+        if self.states.epoch != epoch or not self._opens():
             self._build(epoch, sets)
         if self._state is None or self._epoch != epoch:
             self._close_state()
             self._state, self._epoch = self.states.open(), epoch
         fold = Fold(sets, self._state, epoch=epoch)
         if self._fold is None or {v.digest for v in fold.views} != {v.digest for v in self._fold.views}:
-            self._fold, self._after = fold, fold.position
+            with self._state.read() as txn:
+                head = read_head(txn)
+            if head is not None and fold.position < head.offset:
+                self._hydrate(sets, self._state, head.offset)
+            self._fold = fold
+        self._after = max(self._after, fold.position)
 
     @property
     def lag(self) -> int:
@@ -131,7 +144,6 @@ class Projector:
 
     def close(self) -> None:
         self._close_state()
-        self._fold = None
 
     def _follow(self, stop: threading.Event, refresh_s: float) -> None:
         self.close()
@@ -143,73 +155,92 @@ class Projector:
                 if self._fold is not None and self._fold is not before:
                     self._fold.drop_others()
                 due = monotonic() + refresh_s
-            if not self._fold_one():
+            if self._fold_one() is None:
                 self.telemetry.gauge("projector_lag_events", self.lag)
                 stop.wait(_IDLE_S)
 
     def _fold_to_end(self) -> int:
         n = 0
-        while True:
-            before = self._after
-            if not self._fold_one():
-                break
-            n += self._after - before
+        while (folded := self._fold_one()) is not None:
+            n += folded
         return n
 
-    def _fold_one(self) -> bool:
-        """One batch; whether there was any."""
-        assert self._fold is not None
+    def _fold_one(self) -> int | None:
+        """How many events the next batch had; None at the end of the log."""
+        if self._fold is None:
+            raise Unavailable("the projector has no state open: call refresh first")
         batch = self._log.read(self._after, self._batch)
-        if batch.num_rows:
-            begin = monotonic()
-            self._fold.fold(batch)
-            self._after = batch[c.OFFSET][-1].as_py()
-            self.telemetry.count("projector_events", batch.num_rows)
-            self.telemetry.observe_ms("projector_batch", (monotonic() - begin) * 1e3)
-            self._seal_if_due()
-            return True
-        return self._skip_forgotten()
+        if not batch.num_rows:
+            return self._skip_forgotten()
+        begin = monotonic()
+        self._fold.fold(batch)
+        self._after = batch[c.OFFSET][-1].as_py()
+        self.telemetry.count("projector_events", batch.num_rows)
+        self.telemetry.observe_ms("projector_batch", (monotonic() - begin) * 1e3)
+        self._seal_if_due()
+        return int(batch.num_rows)
 
-    def _skip_forgotten(self) -> bool:
+    def _skip_forgotten(self) -> int | None:
         """An empty read is the end of the log, or a stretch of events of forgotten users: those are stepped over."""
         end = self._log.high_water()[0]
         if self._after >= end:
-            return False
+            return None
         self._after = min(end, self._after + self._batch)
-        return True
+        return 0
 
     def _seal_if_due(self) -> None:
         if self._after - self._log.sealed_upto() > self._seal_above:
             self.telemetry.count("projector_sealed", self._log.seal(self._after))
 
+    def _opens(self) -> bool:
+        """Whether the current state can be used: a power cut may have torn it, and then it is built again."""
+        if self._state is not None:
+            return True
+        try:
+            self._state, self._epoch = self.states.open(), self.states.epoch
+        except Unavailable as error:
+            _log.warning("building the online state again: %s", error)
+            (self.states.folder / "current").unlink(missing_ok=True)
+            return False
+        return True
+
     def _build(self, epoch: int, sets: Sequence[FeatureSet]) -> None:
-        """A state of that epoch from the sealed log, aside, then swapped in."""
-        begin = monotonic()
-        upto = self._log.high_water()[0]
-        if self._log.segment_paths():
-            self._log.seal(upto)
+        """A state of that epoch from the sealed log, aside, then swapped in. Without segments folding is all it takes."""
+        self._close_state()
         state = self.states.fresh(epoch)
         try:
-            segments = self._log.segment_paths()
-            for features in sets if segments else ():
-                hydrate(features, segments, state, epoch=epoch, upto_offset=upto)
+            self._hydrate(sets, state, self._log.high_water()[0])
         finally:
             state.close()
         self.states.swap(epoch)
+
+    def _hydrate(self, sets: Sequence[FeatureSet], state: StateStore, upto: int) -> None:
+        """Builds the views that `state` lacks by the batch plan, from everything up to `upto`, which is sealed first."""
+        if upto < 0 or not self._log.segment_paths():
+            return
+        begin = monotonic()
+        self._log.seal(upto)
+        for features in sets:
+            hydrate(features, self._log.segment_paths(), state, epoch=self._log.epoch, upto_offset=upto)
         self.telemetry.observe_ms("projector_hydrate", (monotonic() - begin) * 1e3)
 
     def _close_state(self) -> None:
         if self._state is not None:
             self._state.close()
-        self._state = None
+        self._state, self._fold, self._after = None, None, -1
 
     def _folded_elsewhere(self, target: int) -> bool:
-        if target < 0:
-            return self.states.epoch == self._log.epoch
+        """Whether the state on disk holds every view up to `target`, whoever folded it."""
         if self.states.epoch != self._log.epoch:
             return False
-        state = self.states.open()
         try:
-            return Fold(list(self._feature_sets()), state).position >= target
+            state = self.states.open()
+        except Unavailable:
+            return False
+        try:
+            after = Fold(list(self._feature_sets()), state).position
         finally:
             state.close()
+        while after < target and not self._log.read(after, self._batch).num_rows:
+            after += self._batch  # events of forgotten users only: there is nothing to fold
+        return after >= target
