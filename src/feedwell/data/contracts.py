@@ -212,7 +212,7 @@ def read_cell(name: str, cell: Any, kind: ColumnType, unit: str = "auto", zone: 
             return read_time(cell, unit, zone)
         return read_list(cell) if kind == "list" else _read_text(cell)
     except (ValueError, TypeError, KeyError, OverflowError):
-        raise ValueError(f"column {name}: {cell!r:.60} is not a {kind}") from None
+        raise ValueError(f"column {name}: {cell!r:.60} cannot be read as {kind}") from None
 
 
 def read_list(cell: Any) -> list[str]:

@@ -142,6 +142,7 @@ class _Reading:
         self._schema = raw_schema(project.entities)
         self.files: list[FileReport] = []
         self.whole: set[str] = set()
+        self.assumed = False
 
     def rows(self, catalogs: Mapping[str, Sequence[SourceFile]], events: Sequence[SourceFile]) -> Iterator[pa.Table]:
         """Catalog rows first, since they hold from the beginning, then events, file by file."""
@@ -171,6 +172,7 @@ class _Reading:
         if not file.columns:
             return
         mapped = map_columns(self._project, file)
+        self.assumed |= c.AVAILABLE_AT not in mapped.columns or mapped.columns[c.AVAILABLE_AT] not in file.columns
         held = _BadRows(self.quarantine, file)
         for i, batch in enumerate(read_batches(file, list(mapped.columns.values()))):
             if i == 0:
@@ -316,7 +318,7 @@ def _declared_types(project: Project) -> set[str]:
 
 
 def _notes(project: Project, load: LoadReport, reading: _Reading, history: bool) -> Iterator[str]:
-    if history and c.AVAILABLE_AT not in project.data.columns:
+    if history and reading.assumed:
         yield f"available_at is assumed: ts + {format_duration(project.data.assumed_delay)} ([data] assumed_delay)"
     if load.n_twins_across_files:
         n = load.n_twins_across_files

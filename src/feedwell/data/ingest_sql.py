@@ -6,8 +6,9 @@ The rules are those of `contracts.EventContract`; a test holds the two together.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -40,6 +41,22 @@ class Mapped:
     whole: frozenset[str] = field(default=frozenset())
 
 
+class _Context(NamedTuple):
+    """A declared context column of one event type."""
+
+    event: str
+    name: str
+    kind: ColumnType
+
+    @property
+    def raw(self) -> str:
+        return f"_raw_{self.event}_{self.name}"
+
+    @property
+    def typed(self) -> str:
+        return f"_context_{self.event}_{self.name}"
+
+
 def map_columns(project: Project, file: SourceFile) -> Mapped:
     """Which of the file's columns is which of ours; DataError names the file, what it has and lacks, the mend."""
     present = set(file.columns)
@@ -60,6 +77,9 @@ def map_columns(project: Project, file: SourceFile) -> Mapped:
         missing.append(c.ITEM)
     if file.columns and (missing or absent):
         raise DataError(_wrong_header(file, missing, absent))
+    if file.format == "jsonl":
+        # Only the first lines were looked at: what comes later under our own names is read too.
+        found = {**{name: name for name in ours if name != c.TYPE or not project.data.type}, **found}
     return Mapped(columns=found)
 
 
@@ -114,8 +134,8 @@ class Normaliser:
                 typed[name] = _id(cells[name], types[name], name in mapped.whole)
         raw = {f"_raw_{name}": cells[name] for name in (c.TS, c.AVAILABLE_AT, c.VALUE, c.SLOT) if name in cells}
         contexts = self._contexts(cells)
-        raw |= {f"_context_{name}": self._cast(cells[name], types[name], kind) for name, kind in contexts.items()}
-        raw |= {f"_raw_context_{name}": cells[name] for name in contexts}
+        raw |= {one.typed: self._cast(cells[one.name], types[one.name], one.kind) for one in contexts}
+        raw |= {one.raw: cells[one.name] for one in contexts}
         inner = ", ".join(f"{text} AS {_quoted(name)}" for name, text in {**typed, **raw}.items())
         payload = self._payload(contexts)
         outer = [*(_quoted(name) for name in typed), *([f"{payload} AS {c.PAYLOAD}"] if payload else [])]
@@ -124,7 +144,7 @@ class Normaliser:
             f" FROM (SELECT _row, {inner} FROM incoming)"
         )
 
-    def _reasons(self, typed: Mapping[str, str], contexts: Mapping[str, ColumnType]) -> list[str]:
+    def _reasons(self, typed: Mapping[str, str], contexts: Sequence[_Context]) -> list[str]:
         ids = [name for name in (*self._project.entities, c.EVENT_ID, *_TEXT) if name in typed]
         rules = [
             (f"coalesce({c.TYPE}, '') = ''", "'type is missing'"),
@@ -159,12 +179,12 @@ class Normaliser:
                     "'slot must be a whole number: ' || _raw_slot::VARCHAR",
                 )
             )
-        for name, kind in contexts.items():
-            raw = _quoted(f"_raw_context_{name}")
+        for one in contexts:
+            raw, typed_as = _quoted(one.raw), _quoted(one.typed)
             rules.append(
                 (
-                    f"{raw} IS NOT NULL AND {_quoted('_context_' + name)} IS NULL",
-                    f"'column {name}: ' || {raw}::VARCHAR || ' is not a {kind}'",
+                    f"{c.TYPE} = {_literal(one.event)} AND {raw} IS NOT NULL AND {typed_as} IS NULL",
+                    f"'column {one.name}: ' || {raw}::VARCHAR || ' cannot be read as {one.kind}'",
                 )
             )
         return [f"WHEN {test} THEN {reason}" for test, reason in rules]
@@ -181,17 +201,23 @@ class Normaliser:
         cases = " ".join(f"WHEN {_literal(name)} THEN {scale}" for name, scale in scales.items())
         return f"CASE {c.TYPE} {cases} ELSE 1 END" if cases else "1"
 
-    def _contexts(self, cells: Mapping[str, str]) -> dict[str, ColumnType]:
-        declared = {name: kind for section in self._project.event.values() for name, kind in section.context.items()}
-        return {name: kind for name, kind in declared.items() if name in cells}
+    def _contexts(self, cells: Mapping[str, str]) -> list[_Context]:
+        return [
+            _Context(event, name, kind)
+            for event, section in self._project.event.items()
+            for name, kind in section.context.items()
+            if name in cells
+        ]
 
-    def _payload(self, contexts: Mapping[str, ColumnType]) -> str:
-        cases = []
-        for kind, section in self._project.event.items():
-            pairs = [f"{_literal(name)}, {_quoted('_context_' + name)}" for name in section.context if name in contexts]
-            if pairs:
-                # A merge patch leaves out nulls.
-                cases.append(f"WHEN {_literal(kind)} THEN json_merge_patch('{{}}', json_object({', '.join(pairs)}))")
+    def _payload(self, contexts: Sequence[_Context]) -> str:
+        pairs: dict[str, list[str]] = {}
+        for one in contexts:
+            pairs.setdefault(one.event, []).append(f"{_literal(one.name)}, {_quoted(one.typed)}")
+        # A merge patch leaves out nulls.
+        cases = [
+            f"WHEN {_literal(event)} THEN json_merge_patch('{{}}', json_object({', '.join(cells)}))"
+            for event, cells in pairs.items()
+        ]
         return f"nullif(CASE {c.TYPE} {' '.join(cases)} END::VARCHAR, '{{}}')" if cases else ""
 
     def _cast(self, cell: str, theirs: pa.DataType, kind: ColumnType) -> str:

@@ -75,7 +75,7 @@ def reason_kind(reason: str) -> str:
     """A reason without the cell that caused it: what a summary counts by."""
     head, _, _ = reason.partition(": ")
     if head.startswith("column "):
-        return f"{head}: not a {reason.rsplit(' ', 1)[-1]}"
+        return f"{head}: cannot be read as {reason.rsplit(' ', 1)[-1]}"
     return "ts is ahead of the clock" if head.startswith("ts is ") and "ahead" in head else head
 
 

@@ -1,0 +1,515 @@
+"""Files into the log: every format, every odd cell; nothing is dropped without a reason."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from feedwell.core.clock import SystemClock
+from feedwell.core.errors import DataError
+from feedwell.core.project import DataSection, EntitySection, EventSection, Project, ProjectSection
+from feedwell.data.ingest import IngestReport, ingest, put_events, put_rows
+from feedwell.stores.log import EventLog
+
+S = 1_000_000
+NOW = 1_700_000_000
+
+
+class Shop:
+    """A project folder and its log."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.project = Project(project=ProjectSection(name="shop"))
+        self._log: EventLog | None = None
+
+    def declare(self, *, entity: dict[str, EntitySection] | None = None, event: Any = None, **data: Any) -> None:
+        self.project = Project(
+            project=ProjectSection(name="shop"), data=DataSection(**data), entity=entity or {}, event=event or {}
+        )
+
+    @property
+    def log(self) -> EventLog:
+        if self._log is None:
+            self._log = EventLog.open(self.folder / ".feedwell", self.project, SystemClock())
+        return self._log
+
+    def write(self, name: str, text: str | bytes) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    def ingest(self, **options: Any) -> IngestReport:
+        return ingest(self.project, self.folder, self.log, **options)
+
+    def events(self) -> list[dict[str, Any]]:
+        """All stored events with outside ids."""
+        rows = self.log.read(-1, 100_000).to_pylist()
+        for entity in self.project.entities:
+            for row, name in zip(rows, self.log.ids.names(entity, [r[entity] for r in rows]), strict=True):
+                row[entity] = name
+        return rows
+
+    def quarantined(self, report: IngestReport) -> list[dict[str, Any]]:
+        return [orjson.loads(line) for line in Path(str(report.quarantine)).read_bytes().splitlines()]
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
+
+
+ROWS = [("u1", "i1", "view", NOW), ("u 2", "i,2", "buy", NOW + 2), ('ü"3', "i1", "view", NOW + 1)]
+
+
+def as_csv(path: Path, mark: str = ",") -> None:
+    import csv
+
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter=mark).writerows([("user", "item", "type", "ts"), *ROWS])
+
+
+def as_jsonl(path: Path) -> None:
+    names = ("user", "item", "type", "ts")
+    path.write_text("".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in ROWS))
+
+
+def as_parquet(path: Path) -> None:
+    user, item, kind, ts = zip(*ROWS, strict=True)
+    pq.write_table(pa.table({"user": user, "item": item, "type": pa.array(kind).dictionary_encode(), "ts": ts}), path)
+
+
+def zipped(write: Callable[[Path], None]) -> Callable[[Path], None]:
+    def both(path: Path) -> None:
+        plain = path.with_suffix("")
+        write(plain)
+        path.write_bytes(gzip.compress(plain.read_bytes()))
+        plain.unlink()
+
+    return both
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "e.csv": as_csv,
+    "e.tsv": lambda path: as_csv(path, "\t"),
+    "e.txt": lambda path: as_csv(path, ";"),
+    "e.jsonl": as_jsonl,
+    "e.parquet": as_parquet,
+    "e.csv.gz": zipped(as_csv),
+    "e.jsonl.gz": zipped(as_jsonl),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_gives_the_same_events(shop, name):
+    WRITERS[name](shop.folder / name)
+    shop.declare(events=name)
+    report = shop.ingest()
+    assert (report.n_rows, report.load.n_new, report.n_quarantined) == (3, 3, 0)
+    found = [(r["user"], r["item"], r["type"], r["available_at"]) for r in shop.events()]
+    assert found == [(u, i, t, ts * S) for u, i, t, ts in sorted(ROWS, key=lambda row: row[3])]
+    assert shop.ingest().load.n_new == 0
+
+
+def test_folders_globs_and_lists_name_files_once(shop):
+    for name in ("day/1.csv", "day/deep/2.csv", "more/3.csv"):
+        shop.write(name, f"user,item,type,ts\nu,{name[-5]},view,{NOW}\n")
+    shop.write("day/readme.md", "not data")
+    shop.declare(events=("day", "more/*.csv", "more"))
+    assert [f.file for f in shop.ingest().files] == ["day/1.csv", "day/deep/2.csv", "more/3.csv"]
+
+
+def test_a_pattern_without_a_file_is_named(shop):
+    shop.declare(events="nowhere/*.csv")
+    with pytest.raises(DataError, match=r"nowhere/\*\.csv"):
+        shop.ingest()
+
+
+def test_an_unknown_format_is_named(shop):
+    shop.write("e.xlsx", "x")
+    shop.declare(events="e.xlsx")
+    with pytest.raises(DataError, match="xlsx"):
+        shop.ingest()
+
+
+def test_columns_may_have_other_names_and_the_type_may_be_constant(shop):
+    shop.write("e.csv", f"visitor;thing;when;stars\nu1;i1;{NOW}000;4\n")
+    shop.declare(
+        events="e.csv", type="rate", columns={"user": "visitor", "item": "thing", "ts": "when", "value": "stars"}
+    )
+    shop.ingest()
+    (event,) = shop.events()
+    assert (event["user"], event["item"], event["type"], event["ts"], event["value"]) == (
+        "u1",
+        "i1",
+        "rate",
+        NOW * S,
+        4.0,
+    )
+
+
+def test_a_constant_type_goes_with_json_lines(shop):
+    shop.write("e.jsonl", f'{{"user":"u","item":"i","ts":{NOW}}}\n')
+    shop.declare(events="e.jsonl", type="view")
+    assert shop.ingest().load.types == {"view": 1}
+
+
+def test_available_at_is_read_where_it_is_and_said_to_be_assumed_where_not(shop):
+    shop.write("e.csv", f"user,item,type,ts,available_at\nu,i,view,{NOW},{NOW + 5}\n")
+    shop.declare(events="e.csv")
+    assert not shop.ingest().notes
+    assert shop.events()[0]["available_at"] == (NOW + 5) * S
+    shop.write("e.csv", f"user,item,type,ts\nu,i,view,{NOW}\n")
+    shop.declare(events="e.csv", assumed_delay="1h")
+    assert shop.ingest().notes == ("available_at is assumed: ts + 1h ([data] assumed_delay)",)
+
+
+def test_a_file_without_a_header_line(shop):
+    shop.write("e.csv", f"u1,i1,{NOW}\nu2,i1,{NOW}\n")
+    shop.declare(events="e.csv", type="view", header=("user", "item", "ts"))
+    assert shop.ingest().load.n_new == 2
+
+
+@pytest.mark.parametrize(
+    ("cell", "unit", "expected"),
+    [
+        ("1700000000", "auto", 1_700_000_000 * S),
+        ("1700000000123", "auto", 1_700_000_000_123_000),
+        ("1700000000123456", "auto", 1_700_000_000_123_456),
+        ("1700000000123456789", "auto", 1_700_000_000_123_456),
+        ("1700000000.25", "auto", 1_700_000_000_250_000),
+        ("1.7e9", "auto", 1_700_000_000 * S),
+        ("5", "auto", 5 * S),
+        ("5", "us", 5),
+        ("1700000000000", "ms", 1_700_000_000_000_000),
+        ("2023-11-14T22:13:20Z", "auto", 1_700_000_000 * S),
+        ("2023-11-14 23:13:20.5+01:00", "iso", 1_700_000_000_500_000),
+        ("2023-11-14", "auto", 1_699_920_000 * S),
+    ],
+)
+def test_times_are_read(shop, cell, unit, expected):
+    from feedwell.data.contracts import read_time
+
+    shop.write("e.csv", f"user,item,type,ts\nu,i,view,{cell}\n")
+    shop.declare(events="e.csv", ts_unit=unit)
+    shop.ingest()
+    assert shop.events()[0]["ts"] == expected == read_time(cell, unit)
+
+
+def test_times_without_a_zone_are_the_projects(shop):
+    from feedwell.data.contracts import read_time
+
+    shop.write("e.csv", "user,item,type,ts\nu,i,view,2023-11-14 22:13:20\n")
+    shop.project = Project(
+        project=ProjectSection(name="shop", timezone="Europe/Berlin"), data=DataSection(events="e.csv")
+    )
+    shop.ingest()
+    expected = 1_699_996_400 * S
+    assert shop.events()[0]["ts"] == expected == read_time("2023-11-14 22:13:20", zone="Europe/Berlin")
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_parquet_times_are_read_in_any_unit(shop, unit):
+    for zone in (None, "Asia/Tokyo"):
+        stamp = pa.array([NOW * 10**9]).cast(pa.timestamp("ns", "UTC")).cast(pa.timestamp(unit, zone or "UTC"))
+        stamp = stamp if zone else stamp.cast(pa.timestamp(unit))
+        pq.write_table(
+            pa.table({"user": ["u"], "item": [zone or "none"], "type": ["view"], "ts": stamp}),
+            shop.folder / f"{unit}{zone and 1}.parquet",
+        )
+    shop.declare(events="*.parquet")
+    shop.ingest()
+    assert [r["ts"] for r in shop.events()] == [NOW * S] * 2
+
+
+def test_numbers_become_ids_exactly(shop):
+    pq.write_table(
+        pa.table({
+            "user": pa.array([2**63, 2**53 + 1, 7], pa.uint64()),
+            "item": pa.array([12.0, None, 2.0**60]),
+            "type": ["view"] * 3, "ts": [NOW, NOW + 1, NOW + 2],
+        }),
+        shop.folder / "e.parquet",
+    )  # fmt: skip
+    shop.declare(events="e.parquet")
+    shop.ingest()
+    found = [(r["user"], r["item"]) for r in shop.events()]
+    assert found == [("9223372036854775808", "12"), ("9007199254740993", None), ("7", "1152921504606846976")]
+
+
+def test_json_numbers_become_ids_exactly(shop):
+    shop.write("e.jsonl", f'{{"user":9223372036854775808,"item":"007","type":"view","ts":{NOW}}}\n')
+    shop.declare(events="e.jsonl")
+    shop.ingest()
+    assert [(r["user"], r["item"]) for r in shop.events()] == [("9223372036854775808", "007")]
+
+
+def test_a_column_that_pandas_made_of_floats_is_read_as_whole_numbers(shop):
+    shop.write("e.csv", f"user,item,type,ts\n12.0,1.0,view,{NOW}\n7.0,1.5,view,{NOW}\n")
+    shop.declare(events="e.csv")
+    report = shop.ingest()
+    assert [(r["user"], r["item"]) for r in shop.events()] == [("12", "1.0"), ("7", "1.5")]
+    assert any("12.0" in note for note in report.notes)
+
+
+BAD = [
+    ("u1,i1,view,1700000000,1,0", None),
+    (",i1,view,1700000000,,", "user is missing"),
+    ("u1,i1,,1700000000,,", "type is missing"),
+    ("u1,i1,$item,1700000000,,", "type must not begin with $"),
+    ("u1,i1,view,,,", "ts is missing"),
+    ("u1,i1,view,soon,,", "ts cannot be read: soon"),
+    ("u1,i1", "not a row of 6 columns"),
+    ("u1,i1,view,-5,,", "ts is before 1970"),
+    ("u1,i1,view,99999999999,,", "ts is ahead of the clock"),
+    ("u1,i1,view,1700000000,many,", "value must be a number"),
+    ("u1,i1,view,1700000000,inf,", "value is not finite"),
+    ("u1,i1,view,1700000000,nan,", "value is not finite"),
+    ("u1,i1,view,1700000000,1e300,", "value is not finite or too large"),
+    ("u1,i1,view,1700000000,,1.5", "slot must be a whole number"),
+    ("u1,i1,view,1700000000,,-1", "slot must be a whole number"),
+    ("u1,i1,view,1700000000,,0,9,9", "not a row of 6 columns"),
+    (f"{'u' * 513},i1,view,1700000000,,", "user is longer than 512 bytes"),
+    (f"{'ü' * 257},i1,view,1700000000,,", "user is longer than 512 bytes"),
+    (f"u1,i1,{'v' * 65},1700000000,,", "type must not begin with $ nor exceed 64"),
+    ("u9,,view,1700000001,,", None),
+]
+
+
+def test_bad_rows_go_to_quarantine_with_their_reason_and_place(shop):
+    shop.write("e.csv", "user,item,type,ts,value,slot\n" + "\n".join(line for line, _ in BAD) + "\n")
+    shop.declare(events="e.csv")
+    report = shop.ingest()
+    assert report.load.n_new == 2
+    kept = {entry["row"]: entry for entry in shop.quarantined(report)}
+    assert sorted(kept) == [n for n, (_, reason) in enumerate(BAD, 1) if reason]
+    for n, entry in kept.items():
+        assert entry["reason"].startswith(BAD[n - 1][1] or "")
+        assert entry["file"] == "e.csv"
+        assert entry["data"]
+    assert report.n_quarantined == sum(report.reasons.values()) == len(kept)
+    assert report.n_rows == len(BAD)
+    assert "ts cannot be read" in str(report)
+
+
+def test_strict_stores_nothing_and_tells_all(shop):
+    shop.write("e.csv", "user,item,type,ts,value,slot\n" + "\n".join(line for line, _ in BAD) + "\n")
+    shop.declare(events="e.csv")
+    for history in (True, False):
+        with pytest.raises(DataError, match="18 bad rows") as caught:
+            shop.ingest(strict=True, history=history)
+        assert "user is missing" in str(caught.value)
+        assert shop.log.high_water() == (-1, 0)
+
+
+def test_bad_lines_of_json_and_text_that_is_not_utf8(shop):
+    good = f'{{"user":"u","item":"i","type":"view","ts":{NOW}}}'
+    shop.write(
+        "e.jsonl", f'{good}\n[1]\n\n{{oops\n"text"\n'.encode() + b'{"user":"\xff"}\n' + f'{good[:-1]},"x":1}}'.encode()
+    )
+    shop.write("e.csv", b"user,item,type,ts\nu\xff,i,view,1\nu,i,view,1\n")
+    shop.declare(events=("e.jsonl", "e.csv"))
+    report = shop.ingest()
+    places = {(e["file"], e["row"]): e["reason"].split(":")[0] for e in shop.quarantined(report)}
+    assert places == {
+        ("e.jsonl", 2): "not a JSON object",
+        ("e.jsonl", 4): "not a JSON object",
+        ("e.jsonl", 5): "not a JSON object",
+        ("e.jsonl", 6): "not UTF-8",
+        ("e.csv", 1): "not a row of 4 columns",
+    }
+    assert report.load.n_new == 3
+
+
+def test_nul_unicode_and_blanks_in_ids(shop):
+    names = [" ", "a b", "x\0y", "Zoë 🎧", "it's", '"']
+    lines = [json.dumps({"user": name, "item": name, "type": "view", "ts": NOW}) for name in names]
+    shop.write("e.jsonl", "\n".join(lines))
+    shop.declare(events="e.jsonl")
+    assert shop.ingest().n_quarantined == 0
+    assert sorted(r["user"] for r in shop.events()) == sorted(names)
+
+
+def test_a_truncated_parquet_file_is_named_before_anything_is_loaded(shop):
+    as_parquet(shop.folder / "a.parquet")
+    as_parquet(shop.folder / "b.parquet")
+    whole = (shop.folder / "b.parquet").read_bytes()
+    for size in (0, 3, len(whole) // 2, len(whole) - 1):
+        shop.write("b.parquet", whole[:size])
+        shop.declare(events="*.parquet")
+        with pytest.raises(DataError, match=r"b\.parquet.*copy it again"):
+            shop.ingest()
+        assert shop.log.high_water() == (-1, 0)
+
+
+def test_a_parquet_file_with_a_damaged_page_stores_nothing(shop):
+    rng = np.random.default_rng(0)
+    pq.write_table(
+        pa.table({"user": rng.integers(0, 9, 5000), "item": rng.integers(0, 2**60, 5000), "type": ["v"] * 5000,
+                  "ts": rng.integers(1, NOW, 5000)}), shop.folder / "e.parquet")  # fmt: skip
+    content = bytearray((shop.folder / "e.parquet").read_bytes())
+    content[200:4000] = b"\xff" * 3800
+    shop.write("e.parquet", bytes(content))
+    shop.declare(events="e.parquet")
+    with pytest.raises(DataError, match=r"e\.parquet is damaged"):
+        shop.ingest()
+    assert shop.log.high_water() == (-1, 0)
+
+
+def test_a_wrong_header_tells_what_is_there_and_what_to_do(shop):
+    shop.write("e.csv", "visitor,product,when\n1,2,3\n")
+    shop.declare(events="e.csv")
+    with pytest.raises(DataError) as caught:
+        shop.ingest()
+    text = str(caught.value)
+    for part in ("e.csv", "no column for user, ts, type, item", "visitor, product, when", "[data] columns"):
+        assert part in text
+    shop.declare(events="e.csv", columns={"user": "visiter"})
+    with pytest.raises(DataError, match="user = 'visiter'"):
+        shop.ingest()
+
+
+def test_empty_files_are_zero_events(shop):
+    shop.write("a.csv", "")
+    shop.write("b.csv", "user,item,type,ts\n")
+    shop.write("c.jsonl", "")
+    empty = pa.schema([("user", pa.string()), ("item", pa.string()), ("type", pa.string()), ("ts", pa.int64())])
+    pq.write_table(empty.empty_table(), shop.folder / "d.parquet")
+    shop.declare(events=("a.csv", "b.csv", "c.jsonl", "d.parquet"))
+    report = shop.ingest()
+    assert (report.n_rows, report.load.epoch, shop.log.high_water()) == (0, 0, (-1, 0))
+    shop.declare()
+    assert shop.ingest().n_rows == 0
+
+
+CATALOG = {
+    "item": EntitySection(
+        path="items.csv", columns={"price": "float", "genres": "list", "made": "time", "on": "bool", "n": "int"},
+        rename={"price": "cost"},
+    ),
+    "category": EntitySection(**{"from": "item.category"}),
+}  # fmt: skip
+
+
+def test_catalogs_are_typed_and_give_derived_keys(shop):
+    shop.write(
+        "items.csv",
+        'item_id,cost,genres,made,on,n,category,title\ni1,1.5,"a|b",2020-01-01,yes,3,c1,"A, B"\n'
+        "i2,cheap,,,,,c2,\n,1,,,,,c2,\ni3,,,,,2.5,c1,\ni4,,,,,,,\n",
+    )
+    shop.write("e.csv", f"user,item,type,ts\nu,i1,view,{NOW}\nu,i4,view,{NOW}\n")
+    shop.declare(events="e.csv", entity=CATALOG)
+    report = shop.ingest()
+    assert report.reasons == {
+        "column price: cannot be read as float": 1,
+        "item_id is missing": 1,
+        "column n: cannot be read as int": 1,
+    }
+    first, second, *views = shop.events()
+    assert (first["type"], first["item"], first["category"], first["available_at"]) == ("$item", "i1", "c1", 0)
+    assert orjson.loads(first["payload"]) == {
+        "price": 1.5, "genres": ["a", "b"], "made": 1_577_836_800 * S, "on": True, "n": 3, "category": "c1",
+        "title": "A, B",
+    }  # fmt: skip
+    assert (second["item"], second["payload"], second["category"]) == ("i4", "{}", None)
+    assert [(v["item"], v["category"]) for v in views] == [("i1", "c1"), ("i4", None)]
+    assert shop.ingest().load.n_catalog_unchanged == 2
+
+
+def test_a_catalog_of_one_item_from_each_format(shop):
+    shop.write("a.jsonl", '{"id": 5, "tags": ["x", "y"], "category": 7}\n')
+    pq.write_table(pa.table({"item": [6], "tags": [["x"]], "category": [7.0]}), shop.folder / "b.parquet")
+    entity = {
+        "item": EntitySection(path=("a.jsonl", "b.parquet"), columns={"tags": "list"}),
+        "category": EntitySection(**{"from": "item.category"}),
+    }
+    shop.declare(entity=entity)
+    assert shop.ingest().load.types == {"$item": 2}
+    assert [(r["item"], r["category"]) for r in shop.events()] == [("5", "7"), ("6", "7")]
+
+
+def test_a_dated_catalog_holds_from_its_dates(shop):
+    shop.write("items.csv", f"item_id,since,category\ni1,{NOW},a\ni1,{NOW + 10},b\n")
+    shop.write("e.csv", "user,item,type,ts\n" + "".join(f"u,i1,view,{NOW + d}\n" for d in (-1, 1, 11)))
+    entity = {
+        "item": EntitySection(path="items.csv", valid_from="since"),
+        "category": EntitySection(**{"from": "item.category"}),
+    }
+    shop.declare(events="e.csv", entity=entity)
+    shop.ingest()
+    assert [r["category"] for r in shop.events() if r["type"] == "view"] == [None, "a", "b"]
+
+
+def test_a_catalog_without_its_columns_is_named(shop):
+    shop.write("items.csv", "sku,category\n1,2\n")
+    shop.declare(entity={"item": EntitySection(path="items.csv", columns={"price": "float"})})
+    with pytest.raises(DataError, match=r"items\.csv: no column item_id or id or item, price"):
+        shop.ingest()
+
+
+def test_declared_context_becomes_the_payload(shop):
+    shop.write(
+        "e.csv",
+        f"user,item,type,ts,price,page\nu,i,buy,{NOW},2.5,home\nu,i,view,{NOW + 1},,home\nu,i,buy,{NOW + 2},x,\n",
+    )
+    shop.declare(
+        events="e.csv",
+        event={"buy": EventSection(context={"price": "float"}), "view": EventSection(context={"page": "string"})},
+    )
+    report = shop.ingest()
+    assert [r["payload"] for r in shop.events()] == ['{"price":2.5}', '{"page":"home"}']
+    assert report.reasons == {"column price: cannot be read as float": 1}
+
+
+def test_types_that_nobody_declared_are_told(shop):
+    WRITERS["e.csv"](shop.folder / "e.csv")
+    shop.declare(events="e.csv", event={"buy": EventSection()})
+    assert shop.ingest().undeclared == {"view": 2}
+
+
+def test_live_ingest_is_available_from_now(shop):
+    WRITERS["e.csv"](shop.folder / "e.csv")
+    shop.write("items.csv", "item_id,cost,genres,made,on,n\ni1,1,,,,\n")
+    shop.declare(events="e.csv", entity=CATALOG)
+    before = shop.log.clock.now()
+    report = shop.ingest(history=False)
+    assert (report.load.n_new, report.load.epoch) == (4, 0)
+    assert min(r["available_at"] for r in shop.events()) >= before
+    assert shop.ingest(history=False).load.n_new == 0
+
+
+def test_put_stores_the_good_and_tells_the_bad(shop):
+    shop.declare(entity=CATALOG)
+    done = put_events(
+        shop.log,
+        [{"type": "view", "user": "u", "item": "i"}, {"type": "view"}, {"type": "buy", "user": 7, "event_id": "x"}],
+    )
+    assert (done.appended.n_new, done.refused) == (2, {1: "user is missing"})
+    rows = [{"item_id": "i", "cost": 2, "category": "c"}, {"cost": 1}, {"id": "j", "cost": "dear"}]
+    put = put_rows(shop.log, "item", rows)
+    assert (put.appended.n_new, sorted(put.refused)) == (1, [1, 2])
+    assert put_rows(shop.log, "item", rows[:1]).appended.n_duplicate == 1
+    put_events(shop.log, [{"type": "view", "user": "u", "item": "i"}])
+    assert [r["category"] for r in shop.events()] == [None, None, "c", "c"]
+    (file,) = (shop.folder / ".feedwell/quarantine").glob("live-*.jsonl")
+    reasons = [orjson.loads(line)["reason"] for line in file.read_bytes().splitlines()]
+    assert reasons == ["user is missing", "item_id is missing", "column price: 'dear' cannot be read as float"]
+
+
+def test_a_column_that_only_late_json_lines_have_is_read(shop):
+    lines = [{"user": "u", "item": "i", "type": "view", "ts": NOW + i} for i in range(1_500)]
+    lines[-1]["value"] = 3
+    shop.write("e.jsonl", "\n".join(json.dumps(line) for line in lines))
+    shop.declare(events="e.jsonl")
+    shop.ingest()
+    assert shop.events()[-1]["value"] == 3

@@ -1,0 +1,156 @@
+"""One contract, two readings: live events in Python, files in SQL."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from feedwell.core.clock import ManualClock
+from feedwell.core.event import RawEvent
+from feedwell.core.project import DataSection, EntitySection, EventSection, Project, ProjectSection
+from feedwell.data.contracts import RowContract, read_list, validate_event
+from feedwell.data.ingest import ingest
+from feedwell.data.quarantine import reason_kind
+from feedwell.stores.log import EventLog
+
+NOW = 1_700_000_000_000_000
+PROJECT = Project(
+    project=ProjectSection(name="shop"),
+    data=DataSection(events="events.jsonl"),
+    event={"buy": EventSection(value_scale=100, context={"price": "float", "gift": "bool", "n": "int"})},
+    entity={"item": EntitySection(columns={"price": "float"})},
+)
+
+names = st.sampled_from(["", "u", "a b", "x\0y", "é" * 256, "é" * 257, "u" * 512, "u" * 513]) | st.integers(0, 2**63)
+moments = [0, 5, 1_699_999_999, 1.5, 1_700_000_000_000, 1_700_000_100, 1_700_000_700, -1, 2**62, "1700000000"]
+written = ["2023-01-01", "2023-01-01T00:00:00+02:00", "soon", "", "1e9", "1700000000.75"]
+times = st.sampled_from([*moments, *written])
+rows = st.fixed_dictionaries(
+    {"type": st.sampled_from(["view", "buy", "", "$item", "v" * 65]), "user": names, "ts": times},
+    optional={
+        "item": names,
+        "value": st.sampled_from([0, 1.255, -3, 1e300, 2.0**61, 5e18]),
+        "slot": st.sampled_from([0, 3, -1, 1.5, 2**31]),
+        "session": st.sampled_from(["s", "s" * 513]),
+        "event_id": names,
+        "price": st.sampled_from([1, 2.5, "cheap"]),
+        "n": st.sampled_from([1, 2.5, "7"]),
+    },
+)
+
+
+def live(row: dict[str, Any], now: int) -> RawEvent | str:
+    """The row as an HTTP event: context apart, empty ids left out as a csv would."""
+    event = {name: cell for name, cell in row.items() if name not in ("price", "n") and (cell != "" or name != "item")}
+    event = {name: cell for name, cell in event.items() if name != "event_id" or cell != ""}
+    if event["ts"] == "":
+        return "ts is missing"
+    if event["type"] == "buy":
+        event["context"] = {name: row[name] for name in ("price", "n") if name in row}
+    return validate_event(event, PROJECT, now)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batch=st.lists(rows, min_size=5, max_size=25))
+def test_files_and_http_agree(tmp_path_factory: pytest.TempPathFactory, batch: list[dict[str, Any]]):
+    folder = tmp_path_factory.mktemp("shop")
+    # Each row its own, so that twins and repeated ids do not hide one behind another.
+    batch = [{**row, "device": f"d{i}"} for i, row in enumerate(batch)]
+    batch = [{**r, "event_id": f"{r['event_id']}{i}"[-512:]} if r.get("event_id") else r for i, r in enumerate(batch)]
+    (folder / "events.jsonl").write_text("\n".join(json.dumps(row) for row in batch) + '\n{"item":"i"}')
+    log = EventLog.open(folder / ".feedwell", PROJECT, ManualClock(NOW))
+    report = ingest(PROJECT, folder, log)
+    stored = {r["device"]: r for r in log.read(-1, 1000).to_pylist()}
+    for row in batch:
+        expected = live(row, NOW)
+        found = stored.get(row["device"])
+        assert (found is None) == isinstance(expected, str), (row, expected)
+        if isinstance(expected, RawEvent) and found is not None:
+            assert (found["type"], found["ts"], found["value"], found["slot"]) == (
+                expected.type, expected.ts, expected.value, expected.slot)  # fmt: skip
+            assert log.ids.names("user", [found["user"]]) == [expected.ids["user"]]
+            assert log.ids.names("item", [found["item"]]) == [expected.ids.get("item")]
+            assert json.loads(found["payload"] or "{}") == dict(expected.payload)
+    assert report.n_quarantined == len(batch) - len(stored) + 1
+    log.close()
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({}, "type is missing"),
+        ({"type": "v", "user": "u", "itme": "i"}, "unknown field 'itme'"),
+        ({"type": "v", "user": ["u"]}, "user cannot be read"),
+        ({"type": "v", "user": True, "ts": True}, "ts cannot be read"),
+        ({"type": "v", "user": "\ud800"}, "user is not valid Unicode"),
+        ({"type": "v", "user": "u", "value": "3"}, "value must be a number"),
+        ({"type": "v", "user": "u", "value": float("nan")}, "value is not finite"),
+        ({"type": "v", "user": "u", "slot": True}, "slot must be a whole number"),
+        ({"type": "v", "user": "u", "ts": 1_800_000_000}, "ts is 100000000 s ahead of the clock"),
+        ({"type": "buy", "user": "u", "context": {"colour": 1}}, "context of 'buy' may have"),
+        ({"type": "buy", "user": "u", "context": {"gift": "maybe"}}, "column gift: 'maybe' cannot be read as bool"),
+    ],
+)
+def test_refused_events_say_why(row, reason):
+    found = validate_event(row, PROJECT, NOW)
+    assert isinstance(found, str)
+    assert found.startswith(reason)
+
+
+def test_a_live_event_may_leave_out_its_time():
+    event = validate_event({"type": "v", "user": 12.0, "item": 2**63}, PROJECT, NOW)
+    assert isinstance(event, RawEvent)
+    assert (event.ts, event.ids) == (NOW, {"user": "12", "item": "9223372036854775808"})
+
+
+def test_each_project_has_its_own_contract():
+    other = Project(project=ProjectSection(name="other"), entity={"shop": EntitySection()})
+    row = {"type": "v", "user": "u", "shop": "s"}
+    assert isinstance(validate_event(row, PROJECT, NOW), str)
+    assert isinstance(validate_event(row, other, NOW), RawEvent)
+    assert isinstance(validate_event(row, PROJECT, NOW), str)
+
+
+@pytest.mark.parametrize(
+    ("cell", "parts"),
+    [
+        ("a|b c|", ["a", "b c"]),
+        ("a b", ["a", "b"]),
+        ("a, b", ["a", "b"]),
+        ('["x","y"]', ["x", "y"]),
+        ([1, 2], ["1", "2"]),
+    ],
+)
+def test_lists_are_divided_by_what_they_contain(cell, parts):
+    assert read_list(cell) == parts
+
+
+def test_a_row_that_is_too_large_is_refused():
+    found = RowContract(PROJECT, "item")({"id": "i", "text": "x" * 70_000}, NOW)
+    assert found == "the row is larger than 65536 bytes"
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("column price: 'x: y' cannot be read as float", "column price: cannot be read as float"),
+        ("ts is 37 s ahead of the clock", "ts is ahead of the clock"),
+        ("ts cannot be read: 'a'", "ts cannot be read"),
+        ("user is missing", "user is missing"),
+    ],
+)
+def test_reasons_are_counted_by_kind(reason, kind):
+    assert reason_kind(reason) == kind
+
+
+def test_the_folder_of_a_log_may_have_odd_names(tmp_path: Path):
+    folder = tmp_path / "it's a shop"
+    folder.mkdir()
+    (folder / "events.jsonl").write_text('{"type":"v","user":"u","item":"i","ts":1}\n')
+    log = EventLog.open(folder / ".feedwell", PROJECT, ManualClock(NOW))
+    assert ingest(PROJECT, folder, log).load.n_new == 1
