@@ -2,8 +2,8 @@
 
     python benchmarks/bench_features_asof.py [--events 10_000_000] [--hot 1_000_000]
 
-The reference is the plan that FACTS.md found cheapest on DuckDB: cumulative sums per key over a window with probe rows at
-t and at each lower edge, and their differences; no ASOF join, no RANGE frame.
+The reference is the plan that was found cheapest on DuckDB: cumulative sums per key with probe rows at t and at each
+lower edge, and their differences; no ASOF join, no RANGE frame.
 """
 
 from __future__ import annotations
@@ -73,11 +73,12 @@ SEEN = f"""
 MARKS = f"""
     CREATE TEMP TABLE marks AS
     SELECT r, "user", upto FROM (
-        SELECT r, "user", CAST(sum(one) OVER (PARTITION BY "user" ORDER BY tick, one ROWS UNBOUNDED PRECEDING) AS BIGINT) AS upto
+        SELECT r, "user", CAST(sum(one) OVER w AS BIGINT) AS upto
         FROM (
             SELECT NULL AS r, "user", available_at AS tick, 1 AS one FROM log WHERE {V}
             UNION ALL SELECT r, "user", t, 0 FROM frame
         )
+        WINDOW w AS (PARTITION BY "user" ORDER BY tick, one ROWS UNBOUNDED PRECEDING)
     )
     WHERE r IS NOT NULL AND upto > 0
 """
@@ -179,9 +180,7 @@ def differences(ours: pa.Table, theirs: dict[str, np.ndarray]) -> dict[str, int]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=10_000_000)
-    parser.add_argument(
-        "--hot", type=int, default=0, help="how many of the events are of one user, asked for in 1 row of 10"
-    )
+    parser.add_argument("--hot", type=int, default=0, help="events that are of one user, asked for in 1 row of 10")
     parser.add_argument("--ours-only", action="store_true")
     args = parser.parse_args()
     print(header(f"34 features as of t: {args.events:,} events, {args.events // 10:,} rows, {args.hot:,} of one key"))
@@ -196,12 +195,10 @@ def main() -> None:
         reference = by_hand(paths, rows)
     print(f"reference  {theirs}, peak {memory.mb:,.0f} MB (budget 55 CPU-s, 5,000 MB)")
     print(
-        f"ratio      {ours.cpu_s / theirs.cpu_s:.2f} of the CPU (target <= 1.3), {ours.wall_s / theirs.wall_s:.2f} of the wall"
+        f"ratio      {ours.cpu_s / theirs.cpu_s:.2f} of CPU (target <= 1.3), {ours.wall_s / theirs.wall_s:.2f} of wall"
     )
     wrong = {name: n for name, n in differences(table, reference).items() if n}
-    print(
-        f"values     {len(reference)} columns compared, rows that differ: {wrong or 0}; process peak {peak_mb():,.0f} MB"
-    )
+    print(f"values     {len(reference)} columns compared, rows that differ: {wrong or 0}; peak {peak_mb():,.0f} MB")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Events per second folded into the state on disk, alone, by batch size; and hydrating the same views from history.
 
-    python benchmarks/bench_features_fold.py [--history 1_000_000] [--events 100_000]
+python benchmarks/bench_features_fold.py [--history 1_000_000] [--events 100_000]
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ def main() -> None:
     args = parser.parse_args()
     made = FeatureSet.compile(project())
     keys = sorted({v.entities for v in made.views if isinstance(v, Facts)})
-    print(header(f"fold: {len(made.columns) + 1} features over {len(keys)} key tuples, {args.history:,} events of history"))
+    print(
+        header(
+            f"fold: {len(made.columns) + 1} features over {len(keys)} key tuples, {args.history:,} events of history"
+        )
+    )
     path = Path(tempfile.mkdtemp()) / "state.mdb"
     state = LmdbState.open(path)
     with Stopwatch() as watch:
@@ -47,7 +51,7 @@ def main() -> None:
                 slowest = max(slowest, time.perf_counter() - begun)
         at += args.events
         per_cpu, per_wall = args.events / watch.cpu_s, args.events / watch.wall_s
-        print(f"batch {batch:>5}  {per_cpu:>8,.0f} events per CPU-s, {per_wall:>8,.0f} per s, slowest {slowest * 1e3:.0f} ms")
+        print(f"batch {batch:>5}  {per_cpu:>8,.0f} events/CPU-s, {per_wall:>8,.0f} /s, slowest {slowest * 1e3:.0f} ms")
     state.close()
     shutil.rmtree(path.parent)
 

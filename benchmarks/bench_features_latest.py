@@ -31,7 +31,7 @@ RATE, BATCH = 2_000, 100
 def features() -> FeatureSet:
     """The benchmark's features with enough item-side windows that 30 columns are read per item."""
     made = project()
-    wide = {"item_views": ["1h", "2h", "1d", "2d", "7d", "14d", "30d"], "item_clicks": ["1h", "1d", "7d", "30d"]}
+    wide = {"item_views": ["1h", "2h", "1d", "2d", "7d", "14d", "30d"], "item_clicks": ["1h", "2h", "1d", "7d", "30d"]}
     wide |= {"affinity": ["1d", "7d", "30d"], "affinity_clicks": ["1d", "7d"]}
     body = made.model_dump(by_alias=True)
     for name, windows in wide.items():
@@ -132,11 +132,16 @@ def measure(made: FeatureSet, state: LmdbState, n: int) -> None:
         n_bytes.append(sum(len(row) for row in rows if row))
     full = len(side.histories[HISTORY].keys_L)
     show = lambda xs: " / ".join(f"{x * 1e3:.2f}" for x in np.percentile(xs, [50, 99]))  # noqa: E731
-    print(f"{n} requests: {np.mean(n_keys):,.0f} keys, {np.mean(n_bytes) / 1e3:,.0f} kB each; last sequence {full} events")
+    print(
+        f"{n} requests: {np.mean(n_keys):,.0f} keys, {np.mean(n_bytes) / 1e3:,.0f} kB each; last sequence {full} events"
+    )
     print(f"latest  p50 / p99  {show(latest)} ms (user side {show(user_ms)}), values {values.shape}")
     print(f"floor   p50 / p99  {show(floor)} ms, bare txn.get of the same keys")
     ratios = np.array(latest) / np.array(floor)
-    print(f"ratio   of medians {np.median(latest) / np.median(floor):.2f}, median of ratios {np.median(ratios):.2f} (target <= 3)")
+    print(
+        f"ratio   of medians {np.median(latest) / np.median(floor):.2f}, "
+        f"median of ratios {np.median(ratios):.2f} (target <= 3)"
+    )
 
 
 if __name__ == "__main__":

@@ -210,11 +210,12 @@ class _Compiler:
         try:
             return kind(kind.Config(**config.options), declared)
         except ValidationError as error:
+            known = [*FeatureConfig.model_fields, *kind.Config.model_fields]
             for one in error.errors():
-                place = ".".join(map(str, one["loc"]))
-                self._problem(
-                    f"feature.{name}.{place}", one["msg"], word=str(one["loc"][0]), near=kind.Config.model_fields
-                )
+                place, extra = ".".join(map(str, one["loc"])), one["type"] == "extra_forbidden"
+                message = f"{config.aggregate} has no such key" if extra else one["msg"]
+                near = known if extra else ()
+                self._problem(f"feature.{name}.{place}", message, word=place, near=near)
         except ValueError as error:
             self._problem(f"feature.{name}", str(error))
         return None
