@@ -26,12 +26,12 @@ def print_evaluation(out: Console, found: EvaluateReport) -> None:
     out.print(table(title, ["", *names, "coverage", "diversity", "gini"], rows))
     if found.heads:
         heads = [
-            [h.objective, h.name, h.n, h.positives, _interval(h.auc), _interval(h.grouped_auc), _interval(h.log_loss)]
+            [h.objective, h.over, h.name, h.n, h.positives, _interval(h.auc), _interval(h.grouped_auc), _interval(h.log_loss)]
             for h in found.heads
         ]
         out.print()
-        columns = ["objective", "model", "exposures", "positive", "AUC", "AUC by request", "log loss"]
-        out.print(table("How well outcomes are predicted on exposures of the test span", columns, heads))
+        columns = ["objective", "over", "model", "rows", "positive", "AUC", "AUC by user", "log loss"]
+        out.print(table("How well outcomes are predicted in the test span", columns, heads))
     out.print()
     _bullets(out, [note for note in (found.note, *_differences(found), *found.statements) if note])
     _bullets(out, [f"degraded in {n} requests: {why}" for why, n in found.degraded.items()])
