@@ -1,7 +1,8 @@
 """Exposures: what counts as "was shown". Each row is one object that one user could have acted on from `t` on.
 
-The slots of slate records; before the first of them (or without any) the events that `[data] exposure` names; without
-those, what the user chose and what our own sources would have retrieved then. Random negatives are never the only ones.
+The slots of slate records; before the first of them (or without any) the events that `[data] exposure` names, or where
+it names none what the user chose and what our own sources would have retrieved then. Random negatives are never the
+only ones.
 """
 
 from __future__ import annotations
@@ -34,16 +35,17 @@ def exposures(
     """
     from_slots = _conform(slots, project, "slate") if slots is not None and slots.num_rows else None
     parts = [] if from_slots is None else [from_slots]
+    first = int(np.min(from_slots[T].to_numpy())) if from_slots is not None else None
     if project.data.exposure:
-        first = int(np.min(from_slots[T].to_numpy())) if from_slots is not None else None
         parts.append(_from_events(view, project, project.data.exposure, first))
-    elif from_slots is None:
-        if retrieved is None:
-            raise UsageError(
-                "nothing says what was shown: there are no slate records and no `[data] exposure`; "
-                "pass what the sources retrieve as of then"
-            )
-        parts += [_from_events(view, project, _outcomes(project), None), _not_chosen(view, project, retrieved)]
+    elif from_slots is None and retrieved is None:
+        raise UsageError(
+            "nothing says what was shown: there are no slate records and no `[data] exposure`; "
+            "pass what the sources retrieve as of then"
+        )
+    else:
+        parts.append(_from_events(view, project, _outcomes(project), first))
+        parts += [] if retrieved is None else [_not_chosen(view, project, retrieved)]
     return _grouped(pa.concat_tables(parts))
 
 
