@@ -1,0 +1,61 @@
+"""What is said about a difference, whether scores moved, and when a gate says no."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from feedwell.metrics import Ratios
+from feedwell.training.compare import differences, psi, statements
+from feedwell.training.gates import compare_walks
+from feedwell.training.walk import PIPELINE, Walked
+
+
+def ratios(values):
+    value = np.stack([values] * 4, axis=1)
+    return Ratios.of(("recall", "ndcg", "mrr", "hit_rate"), np.arange(len(values)), value, bootstrap=300)
+
+
+def test_only_what_is_not_won_is_said_and_in_plain_words():
+    rng = np.random.default_rng(0)
+    base = rng.random(300)
+    found = {"pipeline": ratios(base), "better": ratios(base + 0.1), "same": ratios(base + rng.normal(0, 0.2, 300)),
+             "worse": ratios(base - 0.1 - rng.random(300) * 0.01)}  # fmt: skip
+    said = statements(
+        [d for d in differences("pipeline", found, ["better", "same", "worse"], 10) if d.metric == "ndcg@10"]
+    )
+    assert len(said) == 2
+    assert said[0].startswith("pipeline is worse than better on ndcg@10: difference -0.1000")
+    assert said[1].startswith("pipeline does not beat same on ndcg@10")
+    assert "would have been seen" in said[1]
+
+
+def test_psi_is_zero_for_equal_scores_and_grows_with_a_shift():
+    rng = np.random.default_rng(1)
+    before = rng.normal(0, 1, 20_000)
+    assert psi(before, rng.normal(0, 1, 20_000)) < 0.01
+    assert psi(before, rng.normal(0.3, 1, 20_000)) > 0.05
+    assert psi(before, rng.normal(2, 1, 20_000)) > 1
+    assert np.isnan(psi(before, np.empty(0)))
+
+
+def walked(hit_share, n=200, seed=0):
+    rng = np.random.default_rng(seed)
+    made = Walked(k=5, user_R=list(range(n)), t_R=[1] * n, relevant=[np.array([1])] * n)
+    for hit in rng.random(n) < hit_share:
+        made.add(PIPELINE, "pipeline", np.array([1 if hit else 2]))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "margin", "passes"),
+    [(0.8, 0.3, 0.0, True), (0.3, 0.8, 0.0, False), (0.5, 0.52, 0.2, True), (0.5, 0.52, 0.0, False)],
+)
+def test_the_lower_bound_decides(ours, theirs, margin, passes):
+    gate = compare_walks(walked(ours), walked(theirs, seed=1), "ndcg", margin, 200)
+    assert gate.passed is passes
+    assert "200 users" in gate.why
+
+
+def test_other_requests_are_no_comparison():
+    assert not compare_walks(walked(0.9), walked(0.1, n=100), "ndcg", 0.5, 200).passed

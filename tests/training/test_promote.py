@@ -1,0 +1,62 @@
+"""Publishing asks the gates, changed `serve` keys need no training, a rollback brings the configuration back."""
+
+from __future__ import annotations
+
+import pytest
+
+import feedwell.workspace as workspace
+from feedwell.core.errors import CheckFailed, Unavailable, UsageError
+from feedwell.training.promote import publish
+
+
+def test_too_few_users_is_a_no_unless_forced(shop):
+    ws = shop(("min_users = 5", "min_users = 5000"))
+    first = ws.train(max_requests=5)
+    assert ws.publish() == first.release_id  # nothing to be worse than
+    ws.clock.advance(1)
+    second = ws.train(max_requests=5)
+    assert [g.passed for g in second.gates] == [False, True]
+    with pytest.raises(CheckFailed, match="5000 are needed"):
+        ws.publish()
+    assert ws.releases.channel("champion") == first.release_id
+    assert ws.publish(force=True) == second.release_id
+
+
+def test_nothing_trained_nothing_published(shop):
+    with pytest.raises(Unavailable, match="feedwell train"):
+        shop().publish()
+
+
+def test_the_state_is_ready_before_the_channel_moves(shop):
+    ws = shop()
+    report = ws.train(max_requests=5)
+
+    def fails(release):
+        assert release.release_id == report.release_id
+        raise Unavailable("no state")
+
+    with pytest.raises(Unavailable, match="no state"):
+        publish(ws.releases, hydrate=fails)
+    assert ws.releases.channel("champion") is None
+
+
+def test_serve_keys_publish_over_the_same_artifacts_and_roll_back(shop):
+    ws = shop()
+    ws.train(max_requests=5)
+    base = ws.publish()
+    path = ws.folder / "feedwell.toml"
+    text = path.read_text()
+
+    path.write_text(text.replace("[source.als]\nk = 20", "[source.als]\nk = 7"))
+    changed = workspace.open(ws.folder, clock=ws.clock)
+    published = changed.publish_config()
+    assert published != base
+    release = ws.releases.read(published)
+    assert release.artifacts == ws.releases.read(base).artifacts
+    assert release.parent == base
+    assert changed.rollback() == base
+    assert "k = 7" not in ws.releases.read(base).project_text
+
+    path.write_text(text.replace("embedding_dim = 8", "embedding_dim = 9"))
+    with pytest.raises(UsageError, match=r"source.als.embedding_dim: 8 → 9"):
+        workspace.open(ws.folder, clock=ws.clock).publish_config()

@@ -1,0 +1,118 @@
+"""A training run end to end on a small shop: what it finds, what it writes, what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from feedwell.core.errors import CheckFailed
+from feedwell.data.log_view import LogView
+from feedwell.training import measure as measure_module
+from feedwell.training.walk import AS_OF, FITTED, PIPELINE
+
+DEAD = '[feature.dead]\nentity = "item"\naggregate = "count"\nevents = ["buy"]\nwhere = "value >= 99"\n'
+
+
+def test_from_events_to_a_published_release(shop):
+    ws = shop()
+    report = ws.train()
+    assert ws.releases.channel("candidate") == report.release_id
+    assert ws.releases.channel("champion") is None
+    release = ws.releases.verify(report.release_id)
+    assert set(release.artifacts) == {"source.als", "ranker"}
+    assert release.watermark == ws.log.high_water()[1]
+    assert json.loads(json.dumps(report.to_dict()))["release_id"] == report.release_id
+
+    evaluation = report.evaluation
+    assert {r.name for r in evaluation.rows} == {
+        PIPELINE,
+        "pipeline, exploring",
+        "source.popular",
+        "source.als",
+        AS_OF,
+        FITTED,
+    }
+    assert evaluation.n_counted > 20
+    assert evaluation.row(PIPELINE).metrics["ndcg@5"].value > 0
+    assert all(0 <= i.value <= 1 for r in evaluation.rows for i in r.metrics.values())
+    assert {h.name for h in evaluation.heads} == {"xgboost", "logistic", "popularity", "constant"}
+    assert {h.over for h in evaluation.heads} == {"exposures", "candidates"}
+    assert next(s.slice for s in evaluation.slices).startswith(("cold", "warm"))
+    assert {r.feature for r in report.coverage} >= {"item_views_7d", "retrieval.source.als"}
+    assert all(r.gap == 0 for r in report.coverage if r.declared)
+    assert report.cost["fit ranker"]["cpu_s"] > 0
+    assert sum(report.n_exposures.values()) == sum(report.labels["buy"].values())
+
+    published = ws.publish()
+    assert ws.releases.channel("champion") == published == report.release_id
+    assert ws.path().compiled.release_id == published
+
+
+def test_two_runs_over_the_same_log_give_the_same_artifacts(shop):
+    ws = shop()
+    first = ws.train(max_requests=5)
+    ws.clock.advance(1)
+    second = ws.train(max_requests=5)
+    one, other = (ws.releases.read(r.release_id) for r in (first, second))
+    assert one.artifacts["source.als"] == other.artifacts["source.als"]
+
+
+def test_without_a_ranker_sources_alone_make_a_release(shop):
+    ws = shop(('[ranker]\nkind = "xgboost"\nn_trees = 20\nthreads = 1\n', ""))
+    report = ws.train()
+    assert set(ws.releases.read(report.release_id).artifacts) == {"source.als"}
+    assert report.evaluation.heads == ()
+    assert report.evaluation.row(PIPELINE).metrics["recall@5"].value > 0
+
+
+def test_split_by_user_says_what_it_is_not(shop):
+    ws = shop(("[train]", '[split]\nby = "user"\n\n[train]'))
+    assert "not causal" in ws.train(max_requests=10).evaluation.note
+
+
+def test_a_feature_that_says_nothing_stops_the_run(shop):
+    ws = shop(("[source.popular]", DEAD + "\n[source.popular]"))
+    with pytest.raises(CheckFailed, match="dead"):
+        ws.train(max_requests=5)
+    assert ws.releases.channel("candidate") is None
+
+
+def test_a_sparse_feature_may_be_allowed(shop):
+    allowed = DEAD + "allow_sparse = true\n"
+    assert shop(("[source.popular]", allowed + "\n[source.popular]")).train(max_requests=5).release_id
+
+
+def test_a_planted_leak_stops_the_run(shop, monkeypatch):
+    """The leak: an item's buys counted without regard to t, which is what a plain join would do."""
+    honest = measure_module.batch_reading
+
+    def leaking(features):
+        read = honest(features)
+
+        def with_leak(view: LogView, frame):
+            found = dict(read(view, frame))
+            with view.connect(rows=frame) as connection:
+                counted = connection.execute(
+                    "SELECT (SELECT count(*) FROM log e WHERE e.item = r.item AND e.type = 'buy') AS n FROM rows r"
+                ).to_arrow_table()
+            return found | {"item_buys": counted["n"].to_numpy().astype(float)}
+
+        return with_leak
+
+    monkeypatch.setattr(measure_module, "batch_reading", leaking)
+    ws = shop()
+    with pytest.raises(CheckFailed, match="item_buys changed in"):
+        ws.train(max_requests=5)
+    assert ws.releases.channel("candidate") is None
+
+
+def test_a_log_without_events_gives_a_release_of_what_needs_no_training(shop):
+    ws = shop(
+        ('[ranker]\nkind = "xgboost"\nn_trees = 20\nthreads = 1\n', ""),
+        ("[source.als]\nk = 20\nembedding_dim = 8\nepochs = 3\n", ""),
+        events=[],
+    )
+    report = ws.train()
+    assert report.release_id
+    assert report.evaluation.n_requests == 0
