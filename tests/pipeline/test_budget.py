@@ -56,15 +56,10 @@ def test_a_part_runs_in_full_by_half_or_not_at_all() -> None:
     budget = Budget(100)
     budget.observe("part", 40)
     assert budget.share_of("part", 60) == 1.0
+    assert budget.share_of("part", 30) == 0.0, "nothing is known about half of it"
+    budget.observe_half("part", 20)
     assert budget.share_of("part", 30) == 0.5
     assert budget.share_of("part", 10) == 0.0
-
-
-def test_half_is_not_tried_again_where_it_did_not_help() -> None:
-    budget = Budget(100)
-    budget.observe("part", 40)
-    budget.observe_half("part", 39)
-    assert budget.share_of("part", 30) == 0.0
 
 
 def test_cheapest_first_and_the_unmeasured_last() -> None:

@@ -21,13 +21,16 @@ from feedwell.stores.state import MemoryState
 
 from .conftest import NOW, PROJECT, Shop, catalog, event, history
 
-MORE = PROJECT + """
+MORE = (
+    PROJECT
+    + """
 [feature.item_buys]
 entity = "item"
 aggregate = "count"
 events = ["buy"]
 windows = ["1d"]
 """
+)
 T = NOW + 10**9
 
 
@@ -132,9 +135,8 @@ def history_rows(shop: Shop, n: int) -> pa.Table:
 
 def test_only_one_folds(shop: Shop) -> None:
     shop.log.append(history(n=5))
-    with file_lock(shop.folder / "projector.lock"):
-        with pytest.raises(Unavailable, match="waiting for the projector"):
-            shop.projector.catch_up(patience_s=0.1)
+    with file_lock(shop.folder / "projector.lock"), pytest.raises(Unavailable, match="waiting for the projector"):
+        shop.projector.catch_up(patience_s=0.1)
     assert shop.projector.catch_up() == 5
 
 

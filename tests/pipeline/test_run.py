@@ -285,13 +285,13 @@ def test_a_slow_source_is_late_once_then_skipped_then_back(shops: Callable[..., 
     assert parts.Sleeps.calls == 1
     slow.now += 1.1
     assert pace.retries.run_due() == [], "tried off the path, still slow"
-    assert parts.Sleeps.calls == 2
+    assert parts.Sleeps.calls == 3
     parts.Sleeps.seconds = 0.001
     assert "skipped" in ask()[0]
     slow.now += 2.1
     assert pace.retries.run_due() == ["source.slow"]
     assert ask() == []
-    assert parts.Sleeps.calls == 4
+    assert parts.Sleeps.calls == 5
 
 
 def test_a_late_source_does_not_starve_the_feed(shops: Callable[..., Shop], slow: Watch) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 Timer = Callable[[], float]
 """Seconds from some origin, never going back."""
 MIN_WIDTH = 0.1
+_AT_HALF = " at half"
 _LOWEST_MS, _RATIO, _N_BUCKETS = 0.01, 1.15, 120
 
 
@@ -93,20 +94,21 @@ class Budget:
         return sorted(cost, key=cost.__getitem__)
 
     def share_of(self, part: str, left_ms: float) -> float:
-        """1 if the part's p95 fits into what is left, half its k if half the time does, 0 to skip it.
+        """1 if the part's p95 fits into what is left, 0.5 if it is known that half its k fits, 0 to skip it.
 
         A part that was never measured runs while any time is left: its first request may be late, and is counted.
         """
-        p95 = self.times(part).percentile(0.95)
         if left_ms <= 0:
             return 0.0
-        if p95 <= left_ms:
+        if self.times(part).percentile(0.95) <= left_ms:
             return 1.0
-        return 0.5 if p95 <= 2 * left_ms and self._half_helps(part, left_ms) else 0.0
+        half = self.times(part + _AT_HALF)
+        return 0.5 if half.measured and half.percentile(0.95) <= left_ms else 0.0
 
     def observe_half(self, part: str, ms: float) -> None:
-        self.times(part + " at half").observe(ms)
+        self.observe(part + _AT_HALF, ms)
 
-    def _half_helps(self, part: str, left_ms: float) -> bool:
-        half = self.times(part + " at half")
-        return not half.measured or half.percentile(0.95) <= left_ms
+    def restart(self) -> None:
+        """Forgets everything measured: the times of a cold start say nothing about the requests to come."""
+        self._times.clear()
+        self.width.value = 1.0

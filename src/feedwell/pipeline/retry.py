@@ -70,6 +70,10 @@ class Retries:
         ms = timed(wait.source, wait.request, self._budget.timer)
         self._telemetry.count("retries_off_path", part=part)
         back = ms is not None and ms <= self._budget.deadline_ms / 2
+        if not back:  # perhaps at half its k: known here, so that no request has to find out
+            half = timed(wait.source, replace(wait.request, width=wait.request.width / 2), self._budget.timer)
+            if half is not None:
+                self._budget.observe_half(part, half)
         with self._lock:
             if back and ms is not None:
                 self._budget.times(part).restart(ms)

@@ -29,6 +29,7 @@ def _fits(text: str) -> str:
 
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_BYTES), AfterValidator(_fits)]
+Time = Annotated[float, Field(ge=0, lt=2.0**62)]
 Context = Annotated[dict[Annotated[str, Field(max_length=64)], Any], Field(max_length=64)]
 
 
@@ -53,8 +54,8 @@ class EventBody(BaseModel):
     user: Id
     item: Id | None = None
     event_id: Id | None = Field(None, description="With it a repeated event counts once.")
-    ts: int | float | Annotated[str, Field(max_length=40)] | None = Field(
-        None, description="When it happened: µs, ms or s since 1970, or ISO 8601; default: now."
+    ts: Time | Annotated[str, Field(max_length=40)] | None = Field(
+        None, description="When it happened: s, ms or µs since 1970, or ISO 8601; default: now."
     )
     value: float | None = Field(None, gt=-(2.0**62), lt=2.0**62)
     unit: Id | None = None

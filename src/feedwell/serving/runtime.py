@@ -84,7 +84,9 @@ class Runtime:
         """Compiles every overlay and runs requests that leave no trace: the first real one is like any other."""
         self.path.compiled.warm()
         for i in range(WARM_REQUESTS):
-            self.path.prepare(Wish(user_id="", request_id=f"warm-{i}"), self.pace if i >= WARM_REQUESTS // 2 else None)
+            if i == WARM_REQUESTS // 2:
+                self.pace.budget.restart()
+            self.path.prepare(Wish(user_id="", request_id=f"warm-{i}"), self.pace)
         self.warmed = True
         gc.collect()
         gc.freeze()
