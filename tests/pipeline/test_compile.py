@@ -39,7 +39,7 @@ def test_parts_stand_in_the_order_of_the_flow() -> None:
 
 def test_all_parts_without_artifact_are_named_together() -> None:
     project = parse_project(with_sections("[source.als]\n", "[source.transitions]\n"))
-    with pytest.raises(NotTrained, match="source.als, source.transitions.*feedwell train"):
+    with pytest.raises(NotTrained, match=r"source\.als, source\.transitions.*feedwell train"):
         Compiled(project, {})
 
 
@@ -56,7 +56,7 @@ def test_a_wrong_key_is_a_problem_with_its_place() -> None:
 
 
 def test_an_undeclared_part_is_an_error() -> None:
-    with pytest.raises(UsageError, match="source.nope"):
+    with pytest.raises(UsageError, match=r"source\.nope"):
         make_part(parse_project(PROJECT), "source.nope")
 
 

@@ -205,7 +205,7 @@ class Projector:
         return True
 
     def _build(self, epoch: int, sets: Sequence[FeatureSet]) -> None:
-        """A state of that epoch from the sealed log, aside, then swapped in. Without segments folding is all it takes."""
+        """A state of that epoch from the sealed log, aside, then swapped in. Without segments folding will do."""
         self._close_state()
         state = self.states.fresh(epoch)
         try:
@@ -215,7 +215,7 @@ class Projector:
         self.states.swap(epoch)
 
     def _hydrate(self, sets: Sequence[FeatureSet], state: StateStore, upto: int) -> None:
-        """Builds the views that `state` lacks by the batch plan, from everything up to `upto`, which is sealed first."""
+        """Builds the views that `state` lacks by the batch plan, from all up to `upto`, which is sealed first."""
         if upto < 0 or not self._log.segment_paths():
             return
         begin = monotonic()
