@@ -45,8 +45,18 @@ class Measured:
     warnings: tuple[str, ...]
 
 
-def measure(inputs: Inputs, events: UserEvents, cut: Spans, *, max_requests: int | None = None) -> Measured:
-    """Fits the project without the test span and judges it there; nothing is written."""
+def measure(
+    inputs: Inputs,
+    events: UserEvents,
+    cut: Spans,
+    *,
+    max_requests: int | None = None,
+    moments: Moments | None = None,
+) -> Measured:
+    """Fits the project without the test span and judges it there; nothing is written.
+
+    `moments` are the requests to judge by; default: one per (user, ts) of the test span, at most `max_requests` by hash.
+    """
     project = inputs.project
     shown, until = _labelled(inputs, events, cut), project.evaluate.max_requests or max_requests
     span_X = cut.span(shown[USER].to_numpy(), shown[T].to_numpy())
@@ -71,7 +81,8 @@ def measure(inputs: Inputs, events: UserEvents, cut: Spans, *, max_requests: int
     if ranker is not None:
         parts = parts.with_ranker(ranker, ranker_cost)
     pipeline = parts.pipeline()
-    moments = moments_of(events, cut, [_TEST], until, "evaluate")
+    if moments is None:
+        moments = moments_of(events, cut, [_TEST], until, "evaluate")
     builder = None
     if train_rows is not None:
         kept = shown.filter(pa.array(_visited(shown, span_X == _TEST, moments)))

@@ -1,0 +1,245 @@
+"""Retailrocket, two tasks, both split by time.
+
+    FEEDWELL_DATA=... python benchmarks/retailrocket.py [--task a|b]
+
+(a) Given the views of the test span (last 20 %), rank each user's by cart and by buy within 7 days: XGBoost and
+    logistic regression over the same as-of features, popularity (the item's own rate) and recency (logistic regression
+    on the time since the user last viewed the item). Hyper-parameters are chosen by log loss on the span before.
+(b) The next item that the user never touched before, for users with an earlier event: five rolling weeks, all models
+    refitted before each, pooled; paired bootstrap by user, with the difference that could have been seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from _project import cell, show, workspace_of
+from _report import Stopwatch, header
+
+from feedwell.core.clock import DAY
+from feedwell.core.project_file import parse_project
+from feedwell.core.protocols import RankingRows
+from feedwell.core.registry import find
+from feedwell.data.exposure import exposures
+from feedwell.data.interactions import UserEvents, user_events
+from feedwell.data.labels import UNTIL, labels
+from feedwell.data.split import Spans, spans
+from feedwell.metrics import Lists, Ratios, difference, smallest_detectable
+from feedwell.metrics.calibration import Calibration, auc_interval
+from feedwell.pipeline.compile import compile_features, setting_of
+from feedwell.training.compare import METRICS, differences, statement
+from feedwell.training.evaluate import ratios_of
+from feedwell.training.inputs import Inputs
+from feedwell.training.measure import measure
+from feedwell.training.rows import Names, batch_features
+from feedwell.training.walk import PIPELINE, Moments, Relevance
+from feedwell.workspace import Workspace
+
+BOOTSTRAP = 1000
+WEEKS, WEEK = 5, 7 * DAY
+GRID = {"max_depth": (3, 5, 7), "min_child_weight": (5.0, 20.0), "learning_rate": (0.05,)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--task", choices=("a", "b"), default=None)
+    task = parser.parse_args().task
+    print(header("retailrocket, [split] by = time"))
+    if task in (None, "a"):
+        with workspace_of("retailrocket") as workspace, Stopwatch() as watch:
+            outcomes_of_views(workspace)
+        print(f"# {watch}\n")
+    if task in (None, "b"):
+        touch = '[objective.touch]\nevents = ["view", "cart", "buy"]\nwithin = "1s"\n\n[filter.seen]'
+        changes = [
+            ("[filter.seen]", touch),
+            ('[filter.seen]\nevents = ["buy"]', '[filter.seen]\nevents = ["view", "cart", "buy"]'),
+            ('relevant = "cart"', 'relevant = "touch"'),
+            ('horizon = "7d"', 'horizon = "1us"'),
+            ("explore = { first = 6, last = 10,", "explore = { first = 1, last = 0,"),
+        ]
+        with workspace_of("retailrocket", changes) as workspace, Stopwatch() as watch:
+            next_new_item(workspace)
+        print(f"# {watch}")
+
+
+# -- (a) -------------------------------------------------------------------------------------------------------------
+
+
+def outcomes_of_views(workspace: Workspace) -> None:
+    """One table per objective: AUC within users and over all, log loss, and XGBoost minus each of the others."""
+    inputs = workspace.training_inputs()
+    project, view = inputs.project, inputs.view()
+    cut = spans(view, project.split)
+    shown = exposures(view, project)
+    user_X, t_X = shown["user"].to_numpy(), shown["t"].to_numpy()
+    shown = labels(view, project, shown.append_column(UNTIL, pa.array(cut.span_end(user_X, t_X))))
+    span_X = cut.span(user_X, t_X)
+    features = compile_features(project.model_copy(update={"source": {}, "filter": {}, "ranker": None}))
+    names = Names(tuple(c.name for c in features.columns), ())
+    x_XF = batch_features(inputs, features, shown.select(["user", "item", "t"]), names)
+    for name in ("cart", "buy"):
+        y_X = shown[f"y_{name}"].to_numpy()
+        known = ~np.isnan(y_X)
+        train, valid, test = (known & np.isin(span_X, s) for s in ([0, 1], [2], [3]))
+        print(
+            f"## {name} within 7 days of a view: {train.sum():,} / {valid.sum():,} / {test.sum():,} views whose window "
+            f"has closed, "
+            f"{y_X[train].sum():.0f} / {y_X[valid].sum():.0f} / {y_X[test].sum():.0f} positive; "
+            f"{len(np.unique(user_X[test])):,} users in the test"
+        )
+        fitted = _Fitted(project, name, x_XF, names.all, y_X, train, valid)
+        item_X = shown["item"].to_numpy()
+        rate = float(y_X[train | valid].mean())
+        predicted = {
+            "xgboost": fitted.xgboost(test),
+            "logistic": fitted.logistic(names.all, test),
+            "recency": fitted.logistic(("pair_idle",), test),
+            "popularity": _item_rate(item_X, y_X, train | valid, rate)[test],
+            "constant": np.full(int(test.sum()), rate),
+        }
+        _print_outcomes(predicted, user_X[test], y_X[test])
+
+
+class _Fitted:
+    def __init__(self, project: Any, name: str, x: Any, names: tuple[str, ...], y: Any, train: Any, valid: Any) -> None:
+        self.project = project.model_copy(update={"objective": {name: project.objective[name]}})
+        self.name, self.x, self.names, self.y, self.train, self.valid = name, x, names, y, train, valid
+
+    def xgboost(self, test: Any) -> Any:
+        """The configuration of the grid with the least log loss on the validation span, as it stopped there."""
+        found = []
+        for values in product(*GRID.values()):
+            config = dict(zip(GRID, values, strict=True)) | {"n_trees": 1000, "patience": 50}
+            model = self._fit("xgboost", config, self.names)
+            found.append((self._loss(model.predict(self.x[self.valid])[self.name], self.y[self.valid]), config, model))
+        loss, config, model = min(found, key=lambda f: f[0])
+        print(f"chosen on validation: {config}, log loss {loss:.4f}")
+        return model.predict(self.x[test])[self.name]
+
+    def logistic(self, wanted: tuple[str, ...], test: Any) -> Any:
+        model = self._fit("logistic", {"features": wanted}, self.names)
+        columns = [self.names.index(n) for n in model.features]
+        return model.predict(np.ascontiguousarray(self.x[test][:, columns]))[self.name]
+
+    def _fit(self, kind: str, config: dict[str, Any], names: tuple[str, ...]) -> Any:
+        part: Any = find("scorer", kind)
+        model = part(part.Config(**config), setting_of(self.project, "value"))
+        inside = self.train | self.valid
+        model.fit(
+            RankingRows(
+                features_NF=self.x[inside],
+                feature_names=names,
+                labels={self.name: self.y[inside]},
+                group_N=np.arange(int(inside.sum())),
+                weight_N=np.ones(int(inside.sum())),
+                valid_N=self.valid[inside],
+            )
+        )
+        return model
+
+    @staticmethod
+    def _loss(p: Any, y: Any) -> float:
+        p = np.clip(p, 1e-7, 1 - 1e-7)
+        return float(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean())
+
+
+def _item_rate(item_X: Any, y_X: Any, inside: Any, rate: float, prior: float = 20.0) -> Any:
+    n = np.bincount(item_X[inside], minlength=item_X.max() + 1)
+    positive = np.bincount(item_X[inside], weights=y_X[inside], minlength=item_X.max() + 1)
+    return ((positive + prior * rate) / (n + prior))[item_X]
+
+
+def _print_outcomes(predicted: dict[str, Any], user: Any, y: Any) -> None:
+    stats = {n: Calibration()(user, user, y, p, bootstrap=BOOTSTRAP) for n, p in predicted.items()}
+    print("| | AUC within users | AUC | log loss |\n|---|---|---|---|")
+    for name, p in predicted.items():
+        over_all = auc_interval(user, y, p, bootstrap=200)
+        print(
+            f"| {name} | {cell(stats[name].interval('grouped_auc'))} | {cell(over_all)} "
+            f"| {cell(stats[name].interval('log_loss'))} |"
+        )
+    for other in list(predicted)[1:]:
+        for metric in ("grouped_auc", "log_loss"):
+            d = difference(stats["xgboost"], stats[other], metric)
+            seen = smallest_detectable(stats["xgboost"], stats[other], metric)
+            print(f"xgboost - {other} on {metric}: {d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}], detectable {seen:.4f}")
+
+
+# -- (b) -------------------------------------------------------------------------------------------------------------
+
+
+def next_new_item(workspace: Workspace) -> None:
+    """Five weeks, each with models fitted before it; the lists of all weeks together."""
+    inputs = replace(workspace.training_inputs(), progress=show)
+    project = parse_project(inputs.project_text)
+    touch = project.objective["touch"]
+    project = project.model_copy(update={"objective": {"touch": touch}})
+    inputs = replace(inputs, project=project)
+    events = user_events(inputs.view(), project)
+    end = int(events.at_E.max()) + 1
+    found: dict[str, list[Lists]] = {}
+    for week in range(WEEKS):
+        start = end - (WEEKS - week) * WEEK
+        cut = week_of(start)
+        moments = _new_item_moments(inputs, events, start, start + WEEK)
+        walked = measure(inputs, events, cut, moments=moments).walked
+        for name in walked.ranked:
+            found.setdefault(name, []).append(walked.lists(name))
+        n_relevant = sum(len(r) > 0 for r in walked.relevant)
+        print(f"week {week + 1}: {n_relevant:,} requests of {len(np.unique(moments.user_R)):,} users", flush=True)
+    ratios = {name: _pooled(parts) for name, parts in found.items()}
+    print("| | " + " | ".join(f"{m}@10" for m in METRICS) + " |\n" + "|---" * 5 + "|")
+    for name, r in ratios.items():
+        print(f"| {name} | {' | '.join(cell(r.interval(m)) for m in METRICS)} |")
+    print(f"{ratios[PIPELINE].interval('ndcg').n_units:,} users")
+    for row in differences(PIPELINE, ratios, [n for n in ratios if n != PIPELINE], 10):
+        print(statement(row) + f" (detectable {row.detectable:.4f})")
+    for row in differences("source.transitions", ratios, ["source.als", "source.popular"], 10):
+        print(statement(row) + f" (detectable {row.detectable:.4f})")
+
+
+def week_of(start: int) -> Spans:
+    """Sources on all before three weeks, the ranker on two weeks, a week to stop by, then the week that is judged."""
+    cuts = np.array([[start - 3 * WEEK, start - WEEK, start]])
+    return Spans(by="time", user_U=np.empty(0, np.int64), cut_U3=cuts, end=start + WEEK, n_S=np.zeros(4, np.int64))
+
+
+def _new_item_moments(inputs: Inputs, events: UserEvents, start: int, stop: int) -> Moments:
+    """(user, t) in the week at which a user with an earlier event touches an item for the first time."""
+    user_R, t_R = events.moments()
+    inside = (t_R >= start) & (t_R < stop)
+    relevance = Relevance(events, events.item_E >= 0, 1)
+    kept = []
+    for user, t in zip(user_R[inside].tolist(), t_R[inside].tolist(), strict=True):
+        rows = events.rows_of(user)
+        before = np.unique(events.item_E[rows[events.at_E[rows] < t]])
+        now, known = relevance.at(user, t, before)
+        if known and len(now):
+            kept.append((t, user))
+    pairs = np.array(sorted(kept), np.int64).reshape(-1, 2)
+    return Moments(user_R=pairs[:, 1], t_R=pairs[:, 0])
+
+
+def _pooled(parts: list[Lists]) -> Ratios:
+    k = parts[0].ranked_RK.shape[1]
+    ends = np.cumsum([0, *(len(p.relevant_keys) for p in parts)])
+    return ratios_of(
+        Lists(
+            unit_R=np.concatenate([p.unit_R for p in parts]),
+            ranked_RK=np.concatenate([p.ranked_RK for p in parts]),
+            relevant_keys=np.concatenate([p.relevant_keys for p in parts]),
+            relevant_from=np.concatenate([[0], *(p.relevant_from[1:] + e for p, e in zip(parts, ends, strict=False))]),
+        ),
+        k,
+        BOOTSTRAP,
+    )
+
+
+if __name__ == "__main__":
+    main()
