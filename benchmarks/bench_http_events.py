@@ -136,8 +136,12 @@ def main() -> None:
         supervisor.close()
     append_floor, fold_floor = floor(300)
     print(f"{n} events in {acknowledged:.1f} s, one connection, {options.workers} worker(s), one projector")
-    print(f"acknowledged      {n / acknowledged:8.0f} events/s   ({n / acknowledged / append_floor:.2f} x append alone)")
-    print(f"and folded        {n / folded:8.0f} events/s   ({n / folded / fold_floor:.2f} x append + fold in one process)")
+    print(
+        f"acknowledged      {n / acknowledged:8.0f} events/s   ({n / acknowledged / append_floor:.2f} x append alone)"
+    )
+    print(
+        f"and folded        {n / folded:8.0f} events/s   ({n / folded / fold_floor:.2f} x append + fold in one process)"
+    )
     print(f"lag at the end    {lag:8} events")
     print(f"client CPU apart  {client:8.1f} s of {acknowledged:.1f} s wall")
     print(f"floor: append {append_floor:.0f}, append + fold {fold_floor:.0f} events/s in one process without HTTP")

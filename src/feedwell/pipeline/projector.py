@@ -134,7 +134,8 @@ class Projector:
                 head = read_head(txn)
             if head is not None and fold.position < head.offset:
                 self._hydrate(sets, self._state, head.offset)
-            self._fold = fold
+            self._fold, self._after = fold, -1
+        # Forgotten users' events at the end are stepped over in memory only, so that this may be ahead of the state.
         self._after = max(self._after, fold.position)
 
     @property
