@@ -30,6 +30,7 @@ LOW, HIGH = "_low", "_high"
 OCCURRENCE = "_k"
 _CLIENT, _HASH = "_client", "_hash"
 _OUT_ROWS = 500_000
+_SQL_TYPES = {pa.string(): "VARCHAR", pa.int64(): "BIGINT", pa.int32(): "INTEGER", pa.float64(): "DOUBLE"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +61,11 @@ class Stage:
         self._db = duckdb.connect(str(folder / "stage.duckdb"), config=config)
         # Never committed: nothing here has to survive, and a commit would sync the file.
         self._db.execute("BEGIN")
-        types = {pa.string(): "VARCHAR", pa.int64(): "BIGINT", pa.int32(): "INTEGER", pa.float64(): "DOUBLE"}
-        columns = [f"{quoted(f.name)} {types[f.type]}" for f in self._schema if f.name != c.EVENT_ID]
-        self._db.execute(f"CREATE TABLE row ({SEQ} BIGINT, {_HASH} UHUGEINT, {_CLIENT} BOOLEAN, {', '.join(columns)})")
+        # Compressing what is read once cost more than writing it (strings: half of staging).
+        self._db.execute("PRAGMA force_compression = 'uncompressed'")
+        self._db.execute(f"CREATE TABLE row ({SEQ} BIGINT, {_HASH} UHUGEINT, {_CLIENT} BOOLEAN)")
+        self._columns: set[str] = set()
+        self._widen({c.TYPE, c.TS, c.AVAILABLE_AT, FILE})
 
     def __enter__(self) -> Stage:
         return self
@@ -80,6 +83,7 @@ class Stage:
         table = table.append_column(SEQ, pa.array(np.arange(self._rows, self._rows + table.num_rows)))
         self._rows += table.num_rows
         present = set(table.column_names)
+        self._widen(present)
         names = [f.name for f in self._schema if f.name in present and f.name not in (c.EVENT_ID, c.AVAILABLE_AT)]
         at = f"coalesce({c.AVAILABLE_AT}, {c.TS} + {delay})" if c.AVAILABLE_AT in present else f"{c.TS} + {delay}"
         client = f"{c.EVENT_ID} IS NOT NULL" if c.EVENT_ID in present else "false"
@@ -93,6 +97,18 @@ class Stage:
             f" SELECT {SEQ}, {hashed}, {client}, {at}, {listed} FROM incoming"
         )
         self._db.unregister("incoming")
+
+    def _widen(self, names: set[str]) -> None:
+        """The table has these columns: one that no row has costs nothing to sort."""
+        for field in self._schema:
+            if field.name in names and field.name not in self._columns and field.name != c.EVENT_ID:
+                self._db.execute(f"ALTER TABLE row ADD COLUMN {quoted(field.name)} {_SQL_TYPES[field.type]}")
+                self._columns.add(field.name)
+
+    def _column(self, field: pa.Field) -> str:
+        """A staged column, null where no row has it."""
+        name = quoted(field.name)
+        return f"row.{name}" if field.name in self._columns else f"NULL::{_SQL_TYPES[field.type]} AS {name}"
 
     def finish(self) -> Staged:
         """Number the twins and find the rows that repeat one of this load."""
@@ -112,6 +128,8 @@ class Stage:
 
     def distinct(self, entity: str) -> Iterator[list[str]]:
         """All outside ids of an entity in this load, by first appearance, in batches."""
+        if entity not in self._columns:
+            return
         name = quoted(entity)
         found = self._db.execute(
             f"SELECT {name} FROM row WHERE {name} IS NOT NULL GROUP BY {name} ORDER BY min({SEQ})"
@@ -153,11 +171,13 @@ class Stage:
 
     def _select(self, where: str, *, keys: bool = True) -> pa.RecordBatchReader:
         entities = self._project.entities
-        joins, columns = [], [f"row.{quoted(name)}" for name in entities]
+        joins, columns = [], [self._column(self._schema.field(name)) for name in entities]
         if keys:
-            joins = [f"LEFT JOIN {_keys(name)} ON row.{quoted(name)} = {_keys(name)}.id" for name in entities]
-            columns = [f"coalesce({_keys(name)}.key, -1) AS {quoted(name)}" for name in entities]
-        plain = [f"row.{quoted(f.name)}" for f in self._schema if f.name not in (*entities, c.EVENT_ID, FILE)]
+            there = [name for name in entities if name in self._columns]
+            joins = [f"LEFT JOIN {_keys(name)} ON row.{quoted(name)} = {_keys(name)}.id" for name in there]
+            found = {name: f"coalesce({_keys(name)}.key, -1)" for name in there}
+            columns = [f"{found.get(name, '-1::BIGINT')} AS {quoted(name)}" for name in entities]
+        plain = [self._column(f) for f in self._schema if f.name not in (*entities, c.EVENT_ID, FILE)]
         order = f"row.{c.AVAILABLE_AT}, row.{SEQ}" if keys else f"row.{SEQ}"
         return self._db.execute(
             f"SELECT row.{SEQ}, ({_HASH} & 18446744073709551615::UHUGEINT)::UBIGINT AS {LOW},"
@@ -167,19 +187,20 @@ class Stage:
         ).to_arrow_reader(_OUT_ROWS)
 
     def _canonical(self, present: set[str]) -> list[str]:
-        """The parts of a row's canonical text: name, length and value of all that is there."""
+        """The parts of a row's canonical text: name, length and value of all that is there (nulls leave no trace)."""
         parts = []
         for field in self._schema:
-            name = quoted(field.name)
-            if field.name in present and field.name not in (c.EVENT_ID, FILE):
-                text = name if pa.types.is_string(field.type) else f"{name}::VARCHAR"
-                length = f" || strlen({text}) || ':'" if pa.types.is_string(field.type) else ""
-                label = field.name.replace("'", "''")
-                part = f"'|{label}='{length} || {text}"
+            if field.name not in present or field.name in (c.EVENT_ID, FILE):
+                continue
+            name, label = quoted(field.name), field.name.replace("'", "''")
+            length = f"strlen({name}), ':', " if pa.types.is_string(field.type) else ""
+            part = f"'|{label}=', {length}{name}"
+            if field.name not in (c.TYPE, c.TS):
                 # A catalog row's derived ids come from its payload, which is hashed; the declaration may change.
-                if field.name in self._project.derived_entities:
-                    part = f"CASE WHEN NOT starts_with(type, '{CATALOG_PREFIX}') THEN {part} END"
-                parts.append(part)
+                derived = field.name in self._project.derived_entities
+                also = f" AND NOT starts_with(type, '{CATALOG_PREFIX}')" if derived else ""
+                part = f"CASE WHEN {name} IS NOT NULL{also} THEN concat({part}) END"
+            parts.append(part)
         return parts
 
     def _with_derived(self, table: pa.Table) -> pa.Table:
