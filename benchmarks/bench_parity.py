@@ -147,7 +147,7 @@ def to_table(project: Project, events: Sequence[Event]) -> pa.Table:
 
 
 def replay(project: Project, events: list[Event], every: int, n_reference: int, folder: Path) -> Comparison:
-    """The whole log folded, read beside `asof` at every `every`-th event; `hydrate` at its end, `reference` at a few."""
+    """The log folded whole, read beside `asof` at each `every`-th event; `hydrate` at its end, `reference` at a few."""
     for offset, event in enumerate(events):
         event["offset"] = offset
     features = FeatureSet.compile(project)
