@@ -125,6 +125,14 @@ def test_two_arms_that_may_meet_cannot_set_one_key() -> None:
     parse_project(WHOLE + other.replace("objective.buy.weight", "slate.k").replace("9.0", "9"))  # they may both exist
 
 
+def test_many_things_wrong_in_one_section_are_all_told() -> None:
+    text = WHOLE.replace('events = ["buy"]', "events = [1, 2]\nkind = 4\nweight = []").replace("k = 30", "k = []")
+    keys = set(problems_of(text + "[feature.x]\nwindows = [1, true]\n[data]\nexposure = 3\n"))
+    assert {"objective.buy.events.0", "objective.buy.events.1", "objective.buy.kind", "objective.buy.weight"} <= keys
+    assert {"slate.k", "feature.x.entity", "feature.x.windows.0", "data.exposure"} <= keys
+    assert set(problems_of("surface = 3\nevent = []\n[project]\nname = []\n")) >= {"surface", "event", "project.name"}
+
+
 def test_an_unknown_environment_is_named() -> None:
     assert problems_of(WHOLE, environment="prodction")["environment.prodction"].nearest == "production"
 

@@ -274,10 +274,10 @@ class Project(Section):
     @cached_property
     def event_types(self) -> tuple[str, ...]:
         """Every event type that the file declares or implies, sorted; references to others are problems."""
-        implied = {self.data.type, *self.undone_by.values()} - {None}
+        types = {*self.event, *self.undone_by.values(), *filter(None, [self.data.type])}
         if not self.event:  # a file without [event.*] declares its types by using them as exposure and as outcomes
-            implied |= {*self.data.exposure, *(name for o in self.objective.values() for name in o.events)}
-        return tuple(sorted({*self.event, *map(str, implied)}))
+            types |= {*self.data.exposure, *(name for o in self.objective.values() for name in o.events)}
+        return tuple(sorted(types))
 
     @cached_property
     def undone_by(self) -> Mapping[str, str]:

@@ -21,7 +21,7 @@ from feedwell.core.validation import FILE, Finding, Path, findings_in, nearest, 
 
 Overlay = Mapping[str, Any]
 Check = Callable[[Project, Mapping[str, Any]], Iterable[Finding]]
-"""(the project as far as it is valid, the file as read) → what else is wrong; `pipeline.project_checks` has them."""
+"""(the project as far as it is valid, the file as read) → what else is wrong."""
 _SECRET = re.compile(r"\$\{(\w+)\}")
 _MAY_OVERLAY = ("source", "filter", "ranker", "value", "slate", "objective")
 
@@ -43,19 +43,21 @@ def parse_project(
     try:
         data = tomllib.loads(text.removeprefix("\ufeff"))
     except tomllib.TOMLDecodeError as error:
-        raise ProjectError([_not_toml(error, file)]) from None
+        line, told = re.search(r"line (\d+)", str(error)), str(error).split(" (at ")[0]
+        at = int(line[1]) if line else None
+        raise ProjectError([Problem(key="toml", message=told, line=at, expected="valid TOML", file=file)]) from None
     findings = list(_fill_secrets(data, os.environ if variables is None else variables))
     project, found = _validated(data, checks)
-    findings += [*found, *_overlay_findings(data, checks)]
-    if environment is not None and environment not in data.get("environment", {}):
-        known = sorted(data.get("environment", {}))
+    findings += [*found, *_overlay_findings(data, {(f.path, f.message) for f in found}, checks)]
+    known = [name for name, _ in _tables(data.get("environment"))]
+    if environment is not None and environment not in known:
         findings.append(Finding(("environment", environment), "is not declared", nearest=nearest(environment, known)))
     if findings or project is None:
         lines = lines_of(text.removeprefix("\ufeff"))
         problems = {_problem(f, lines, file) for f in findings}
         raise ProjectError(sorted(problems, key=lambda p: (p.line or 0, p.key, p.message)))
-    layers = [data["environment"][environment]] if environment else []
-    return _overlaid_project(data, [*layers, *overlays]) if layers or overlays else project
+    layers = [data["environment"][environment], *overlays] if environment else overlays
+    return _overlaid_project(data, layers) if layers else project
 
 
 def variant(project: Project, *, surface: str | None = None, assignments: Mapping[str, str] | None = None) -> Project:
@@ -74,7 +76,7 @@ def _overlaid_project(data: Mapping[str, Any], overlays: Sequence[Overlay]) -> P
 
 
 def _validated(data: Mapping[str, Any], checks: Sequence[Check]) -> tuple[Project | None, list[Finding]]:
-    """The project and its problems; keys that do not fit are left out, so that the rest is checked all the same."""
+    """The project and its problems; keys that do not fit are left out, so that the rest is checked."""
     findings: list[Finding] = []
     rest = copy.deepcopy(dict(data))
     for _ in range(4):  # leaving a key out can leave its section incomplete, then its table: no deeper than that
@@ -95,21 +97,20 @@ def _leave_out(data: dict[str, Any], finding: Finding) -> None:
     if not path or path == ("project",):
         data["project"] = {"name": "unnamed"}
         return
-    table: Any = data
-    for step in path[:-1]:
-        table = table[step]
-        if isinstance(table, list):  # one bad element spoils the list
-            path = path[: path.index(step) + 1]
-            return _leave_out(data, Finding(path, ""))
-    table.pop(path[-1], None)
+    table = data
+    for depth, key in enumerate(path, 1):
+        if depth == len(path) or not isinstance(table.get(str(key)), dict):  # one bad element spoils its list
+            table.pop(str(key), None)
+            return
+        table = table[str(key)]
 
 
-def _overlay_findings(data: Mapping[str, Any], checks: Sequence[Check]) -> Iterator[Finding]:
+def _overlay_findings(
+    data: Mapping[str, Any], base: set[tuple[Path, str]], checks: Sequence[Check]
+) -> Iterator[Finding]:
     """What goes wrong under each environment, surface and arm, and keys that arms of two experiments both set."""
-    base = {(f.path, f.message) for f in _validated(data, checks)[1]}
-    layers: list[tuple[Path, Overlay]] = []
-    for kind in ("environment", "surface"):
-        layers += [((kind, name), o) for name, o in _tables(data.get(kind))]
+    kinds = ("environment", "surface")
+    layers: list[tuple[Path, Overlay]] = [((kind, name), o) for kind in kinds for name, o in _tables(data.get(kind))]
     set_by: list[tuple[str, Path, Path]] = []
     for experiment, section in _tables(data.get("experiment")):
         for arm, overlay in _tables(section.get("arms")):
@@ -184,7 +185,7 @@ def _fill_secrets(table: Any, variables: Mapping[str, str], path: Path = ()) -> 
 def lines_of(text: str) -> dict[Path, int]:
     """Path of keys and list indices → the line where its statement begins, counted from 1. For texts that are TOML.
 
-    Reads ever longer heads of the text: slow (a second for 1,000 lines) and right, and only a message needs it.
+    Reads ever longer heads of the text: slow (a second for 1,000 lines), but only a message needs it.
 
     >>> lines_of("[a.b]\\nc = [\\n  { d = 1 }]")
     {('a',): 1, ('a', 'b'): 1, ('a', 'b', 'c'): 2, ('a', 'b', 'c', 0): 2, ('a', 'b', 'c', 0, 'd'): 2}
@@ -211,17 +212,6 @@ def _paths(table: Any, path: Path = ()) -> Iterator[Path]:
 def _problem(finding: Finding, lines: Mapping[Path, int], file: str) -> Problem:
     path = finding.path
     line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
-    return Problem(
-        key=".".join(f'"{p}"' if isinstance(p, str) and "." in p else str(p) for p in path),
-        message=finding.message,
-        line=line,
-        expected=finding.expected,
-        nearest=finding.nearest,
-        file=file,
-    )
-
-
-def _not_toml(error: tomllib.TOMLDecodeError, file: str) -> Problem:
-    found = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
-    message = str(error).split(" (at ")[0]
-    return Problem(key="toml", message=message, line=int(found[1]) if found else None, expected="valid TOML", file=file)
+    key = ".".join(f'"{p}"' if isinstance(p, str) and "." in p else str(p) for p in path)
+    told = {"message": finding.message, "expected": finding.expected, "nearest": finding.nearest}
+    return Problem(key=key, line=line, file=file, **told)

@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,7 +15,7 @@ FILE = {"file": True}
 """Validation context of values that come from a project file: a duration needs its unit."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
     """A problem at a path of keys, not yet at a line."""
 
@@ -34,8 +33,7 @@ def nearest(name: object, known: Iterable[str]) -> str:
 
 
 def one_of(known: Iterable[str], otherwise: str = "") -> str:
-    listed = ", ".join(sorted(known))
-    return f"one of {listed}" if listed else otherwise
+    return f"one of {listed}" if (listed := ", ".join(sorted(known))) else otherwise
 
 
 def findings_in(

@@ -211,7 +211,7 @@ explore = { first = 6, last = 10, pool = 50, temperature = 0.2, epsilon = 0.05 }
 by = "user"                      # people stay less than an hour: a split by time leaves 109 who are known before it
 
 [train]
-max_requests = 12000             # moments that the ranker learns from, spread evenly; more takes longer
+max_requests = 9000              # moments that the ranker learns from, spread evenly; more takes longer
 
 [evaluate]
 k = 10
