@@ -5,6 +5,7 @@
 State in LMDB, records durable (SQLite, synchronous=FULL). The floor of the ranker is its own trees on the same matrix.
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
 
 import argparse

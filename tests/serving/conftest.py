@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,20 +18,10 @@ from feedwell.serving.app import create_app
 from feedwell.serving.reload import FeatureSets
 from feedwell.serving.runtime import Runtime
 
+from ..pipeline import parts as misbehaving
+from ..pipeline.conftest import PROJECT
 
-def _sibling(name: str) -> ModuleType:
-    """A module of tests/pipeline: the same shop and the same misbehaving parts."""
-    full = f"feedwell_tests_{name}"
-    if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, Path(__file__).parent.parent / "pipeline" / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[full] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[full])
-    return sys.modules[full]
-
-
-SHOP_TEXT: str = _sibling("conftest").PROJECT
+SHOP_TEXT = PROJECT
 
 
 class Server:
@@ -104,7 +92,7 @@ class Server:
 
 @pytest.fixture(scope="session")
 def parts() -> ModuleType:
-    return _sibling("parts")
+    return misbehaving
 
 
 @pytest.fixture
