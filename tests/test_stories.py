@@ -1,4 +1,4 @@
-"""Stories end to end: odd input through init, check, ingest, train and serve ends in a clear message or a right result."""
+"""Stories end to end: odd input through check, ingest, train and serve ends in a clear message or a right result."""
 
 from __future__ import annotations
 

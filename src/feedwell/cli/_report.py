@@ -26,7 +26,7 @@ def print_evaluation(out: Console, found: EvaluateReport) -> None:
     out.print(table(title, ["", *names, "coverage", "diversity", "gini"], rows))
     if found.heads:
         heads = [
-            [h.objective, h.over, h.name, h.n, h.positives, _interval(h.auc), _interval(h.grouped_auc), _interval(h.log_loss)]
+            [h.objective, h.over, h.name, h.n, h.positives, *map(_interval, (h.auc, h.grouped_auc, h.log_loss))]
             for h in found.heads
         ]
         out.print()

@@ -59,7 +59,7 @@ class Candidates:
         return self.features_NF[:, self.feature_names.index(name)]
 
     def column(self, name: str) -> Float:
-        """A catalog column ("item.expires_at") as exact float64; a feature of that name where no such column was read."""
+        """A catalog column ("item.expires_at") as exact float64; a feature of that name if no such column was read."""
         return self.columns[name] if name in self.columns else self.feature(name).astype(np.float64)
 
     @property

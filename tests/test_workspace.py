@@ -1,0 +1,112 @@
+"""Everything from Python: the same stores, features and answers as on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import feedwell
+from feedwell.core.clock import ManualClock
+from feedwell.core.errors import UsageError
+
+START = 1_767_571_200_000_000
+PROJECT = """\
+[project]
+name = "notebook"
+[data]
+events = "events.jsonl"
+ts_unit = "us"
+[entity.item]
+path = "items.jsonl"
+columns = { title = "string" }
+text = ["title"]
+[event.view]
+[objective.view]
+events = ["view"]
+[feature.item_views]
+entity = "item"
+aggregate = "count"
+events = ["view"]
+[source.popular]
+k = 10
+[filter.seen]
+events = ["view"]
+[slate]
+kind = "top_k"
+k = 2
+[surface.email.slate]
+k = 1
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "feedwell.toml").write_text(PROJECT)
+    rows = [{"user": f"u{n % 5}", "item": f"i{n % 4}", "type": "view", "ts": START + n * 1_000_000} for n in range(40)]
+    rows += [{"user": "new", "item": "i0", "type": "view", "ts": START + 50_000_000}]
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (tmp_path / "items.jsonl").write_text(
+        "".join(json.dumps({"item_id": f"i{n}", "title": f"T{n}"}) + "\n" for n in range(4))
+    )
+    return tmp_path
+
+
+def test_from_files_to_a_table(folder: Path) -> None:
+    with feedwell.open(folder, clock=ManualClock(START + 3_600_000_000)) as opened:
+        report = opened.ingest()
+        assert (report.load.n_new, report.n_quarantined) == (45, 0)
+        feed = opened.recommend("new")
+        assert feed.table.column_names[:3] == ["slot", "item", "title"]
+        assert "i0" not in feed.item_ids
+        assert feed.table["title"].to_pylist() == [i.replace("i", "T") for i in feed.item_ids]
+        assert len(opened.recommend("new", surface="email").item_ids) == 1
+        assert "i1" not in opened.recommend("new", 3, exclude=["i1"]).item_ids
+        explained = opened.explain(feed.request_id)
+        assert [slot["item_id"] for slot in explained["slots"]] == list(feed.item_ids)
+        with pytest.raises(UsageError, match="request id"):
+            opened.explain("nothing")
+
+
+def test_features_as_of_take_outside_ids_and_times(folder: Path) -> None:
+    with feedwell.open(folder, clock=ManualClock(START + 3_600_000_000)) as opened:
+        opened.ingest()
+        frame = pa.table(
+            {
+                "item": ["i0", "i0", "nobody"],
+                "t": pa.array([START, START + 100_000_000, START], pa.timestamp("us", "UTC")),
+            }
+        )
+        assert opened.features.asof(frame)["item_views"].to_pylist() == [0.0, 11.0, 0.0]
+        assert opened.features.columns == ["item_views"]
+        with pytest.raises(UsageError, match="column 't'"):
+            opened.features.asof(pa.table({"item": ["i0"]}))
+
+
+def test_a_forgotten_user_is_a_newcomer(folder: Path) -> None:
+    with feedwell.open(folder, clock=ManualClock(START + 3_600_000_000)) as opened:
+        opened.ingest()
+        assert opened.recommend("u1", 4).item_ids == ()
+        assert opened.forget("u1") >= 0
+        assert opened.forget("u1") == -1
+        assert len(opened.recommend("u1", 4).item_ids) == 4
+
+
+def test_a_release_serves_until_it_is_rolled_back(folder: Path) -> None:
+    with feedwell.open(folder, clock=ManualClock(START + 3_600_000_000)) as opened:
+        opened.ingest()
+        report = opened.train()
+        first = opened.publish()
+        assert first == report.release_id
+        assert opened.recommend("new").record.release_id == first
+    text = PROJECT.replace("k = 2", "k = 1")
+    (folder / "feedwell.toml").write_text(text)
+    with feedwell.open(folder, clock=ManualClock(START + 3_700_000_000)) as opened:
+        assert len(opened.recommend("new").item_ids) == 2  # the release has its own configuration
+        second = opened.publish_config()
+        assert second != first
+        assert len(opened.recommend("new").item_ids) == 1
+        assert opened.rollback() == first
+        assert len(opened.recommend("new").item_ids) == 2
