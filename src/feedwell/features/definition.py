@@ -18,6 +18,7 @@ from feedwell.core.project import FeatureConfig, Project
 from feedwell.core.registry import find, names
 from feedwell.features.aggregate import Aggregate, Declared
 from feedwell.features.hops import tiles_of
+from feedwell.features.layout import MAX_SEQUENCE_TYPES
 from feedwell.features.measures import (
     Active,
     ActiveTally,
@@ -303,6 +304,8 @@ class _Compiler:
             elif isinstance(need, HistoryNeed):
                 self._check_events("needs.history", need.events)
                 self._check_object("needs.history", need.object)
+                if len(need.events) > MAX_SEQUENCE_TYPES:
+                    self._problem("needs.history", f"{len(need.events)} event types", f"at most {MAX_SEQUENCE_TYPES}")
                 if not 1 <= need.n <= _MAX_HISTORY:
                     self._problem("needs.history", f"n = {need.n}", f"1 to {_MAX_HISTORY}")
             elif isinstance(need, ObjectsNeed):

@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from feedwell.core import columns
 from feedwell.core.clock import MINUTE
 from feedwell.features import asof, probe, scan
 from feedwell.features.batch import Batch
@@ -47,10 +48,10 @@ def _boundary() -> AbstractContextManager[Any]:
 
 def _axis() -> AbstractContextManager[Any]:
     """Events count by when they happened, not by when they could be known."""
-    columns = {name: value for name, value in vars(scan.c).items() if name.isupper()}
+    names = {name: value for name, value in vars(columns).items() if name.isupper()}
 
     def read_log(*args: Any, **options: Any) -> scan.BatchLog:
-        with patch.object(scan, "c", SimpleNamespace(**{**columns, "AVAILABLE_AT": "ts"})):
+        with patch.object(scan, "c", SimpleNamespace(**{**names, "AVAILABLE_AT": "ts"})):
             return scan.read_log(*args, **options)
 
     return patch.object(_ASOF, "read_log", read_log)

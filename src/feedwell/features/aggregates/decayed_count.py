@@ -6,6 +6,7 @@ unknown or null key: 0. Readings agree within 1e-9, relative: the sum is of floa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,6 +42,6 @@ class DecayedCount(Aggregate):
         total = 0.0
         for event in facts:
             tiles_ago = t // hop - event["available_at"] // hop
-            if tiles_ago * hop < reach + hop and tiles_ago <= -(-reach // hop):
+            if tiles_ago <= math.ceil(reach / hop):
                 total += 2.0 ** (-tiles_ago * hop / half_life)
         return total
