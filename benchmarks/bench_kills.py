@@ -1,6 +1,6 @@
-"""Kill -9 at uniformly random points under load: acknowledged and lost, acknowledged and doubled.
+"""Kill -9 at uniformly random points under load, in append, seal, fold and publish: lost, doubled, state unlike a fold.
 
-    python benchmarks/bench_kills.py [--kills 300] [--scenarios kills_log:APPEND,kills_log:SEAL,kills_log:HISTORY]
+    python benchmarks/bench_kills.py [--kills 300] [--scenarios kills_log:APPEND,kills_fold:FOLD,...]
 
 `kill -9` keeps the page cache: it says nothing about power loss.
 """
@@ -15,7 +15,15 @@ from pathlib import Path
 from _report import Stopwatch, header
 from kills import Killer
 
-SCENARIOS = ("kills_log:APPEND", "kills_log:SEAL", "kills_log:HISTORY")
+SCENARIOS = (
+    "kills_log:APPEND",
+    "kills_log:SEAL",
+    "kills_log:HISTORY",
+    "kills_fold:FOLD",
+    "kills_fold:PROJECTOR",
+    "kills_fold:REBUILD",
+    "kills_publish:PUBLISH",
+)
 
 
 def main() -> None:
@@ -28,18 +36,19 @@ def main() -> None:
     print(header("kill -9 at uniformly random points"))
     places = args.scenarios.split(",")
     wrong = 0
-    for place in places:
+    for i, place in enumerate(places):
+        kills = len(range(i, args.kills, len(places)))
         with tempfile.TemporaryDirectory(prefix="feedwell-kills-") as folder, Stopwatch() as watch:
             problems: list[str] = []
             with Killer(place, Path(folder) / ".feedwell", seed=args.seed) as killer:
-                for n in range(1, args.kills // len(places) + 1):
+                for n in range(1, kills + 1):
                     killer.kill_once()
                     if n % args.check_every == 0:
                         problems += killer.check()
                 problems += killer.check()
         wrong += len(problems)
         kept = f"{killer.kills} kills, {len(killer.acked):,} acknowledgements"
-        print(f"{place:24s} {kept}, {len(problems)} problems, {watch}")
+        print(f"{place:24s} {kept}, {len(problems)} problems, {watch}", flush=True)
         for problem in problems[:10]:
             print(f"    {problem}")
     sys.exit(1 if wrong else 0)

@@ -1,9 +1,10 @@
 """Kill -9 at uniformly random points: does what was acknowledged survive, once each? A harness for any scenario.
 
 A scenario is an object in a module ("kills_log:APPEND") with `name`, `work(folder, seed, ack)`, which runs until it is
-killed and acknowledges with short lines, and `check(folder, acked)`, which tells what is wrong with what is left.
-The lines are kept by the parent process: nothing that dies can forget what it promised. Children are forked from a
-zygote that has imported everything, so that a kill costs a fraction of a second.
+killed and acknowledges with short lines, `beside(folder, stop, ack)`, which this process does meanwhile, and
+`check(folder, acked)`, which tells what is wrong with what is left. The lines are kept by the parent process: nothing
+that dies can forget what it promised. Children are forked from a zygote that has imported everything, so that a kill
+costs a fraction of a second.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -31,6 +34,10 @@ class Scenario(Protocol):
 
     def work(self, folder: Path, seed: int, ack: Ack) -> None:
         """Load until killed; `ack(line)` only once the thing is durable."""
+        ...
+
+    def beside(self, folder: Path, stop: threading.Event, ack: Ack) -> None:
+        """What another process does to the same folder until `stop` is set; it may return at once."""
         ...
 
     def check(self, folder: Path, acked: Sequence[str]) -> list[str]:
@@ -62,6 +69,11 @@ class Killer:
     def kill_once(self) -> None:
         """Start a child, kill it at a random moment, keep its lines. The moment counts mostly from the first line on,
         at times from the start, when the child still mends what the last kill left."""
+        with self._beside():
+            self._kill_a_child()
+        self.kills += 1
+
+    def _kill_a_child(self) -> None:
         stdin, stdout = self._zygote.stdin, self._zygote.stdout
         assert stdin is not None
         assert stdout is not None
@@ -76,11 +88,30 @@ class Killer:
         self._take(stdout, deadline)
         os.kill(pid, signal.SIGKILL)
         self._take(stdout, None)
-        self.kills += 1
 
     def check(self) -> list[str]:
         """What is wrong with all that was acknowledged so far."""
         return self._scenario.check(self._folder, self.acked)
+
+    @contextmanager
+    def _beside(self) -> Iterator[None]:
+        stop, errors = threading.Event(), list[Exception]()
+
+        def run() -> None:
+            try:
+                self._scenario.beside(self._folder, stop, self.acked.append)
+            except Exception as error:  # noqa: BLE001 - raised again below, in the thread that asked
+                errors.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+        for error in errors:
+            raise error
 
     def _take(self, stdout: Any, deadline: float | None) -> None:
         """Keep lines until the deadline, or until the zygote has buried the child."""

@@ -38,10 +38,13 @@ class LogScenario:
         threading.Thread(target=_append, args=(log, f"{seed}b", ack), daemon=True).start()
         _append(log, f"{seed}a", ack)
 
+    def beside(self, folder: Path, stop: threading.Event, ack: Ack) -> None:
+        """Nothing: the load is in the child."""
+
     def check(self, folder: Path, acked: Sequence[str]) -> list[str]:
         log = EventLog.open(folder, PROJECT, SystemClock())
         try:
-            return list(_problems(log, acked))
+            return list(log_problems(log, acked))
         finally:
             log.close()
 
@@ -51,7 +54,7 @@ def _append(log: EventLog, name: str, ack: Ack) -> None:
         item = f"i{n % 50}"
         events = [
             RawEvent(type="view", ts=n, ids={"user": f"u{n * BATCH + i}", "item": item}, event_id=event_id)
-            for i, event_id in enumerate(_event_ids(f"{name} {n} {BATCH}"))
+            for i, event_id in enumerate(event_ids(f"{name} {n} {BATCH}"))
         ]
         events.append(RawEvent(type="$item", ts=n, ids={"item": item}, payload={"category": f"c{n % 7}", "n": n}))
         log.append(events)
@@ -65,7 +68,7 @@ def _seal(log: EventLog) -> None:
 
 def _load(log: EventLog, seed: int, ack: Ack) -> None:
     for n in itertools.count():
-        ids = _event_ids(f"{seed}h {n} {HISTORY_ROWS}")
+        ids = event_ids(f"{seed}h {n} {HISTORY_ROWS}")
         table = pa.table(
             {
                 "type": ["view"] * HISTORY_ROWS,
@@ -79,13 +82,14 @@ def _load(log: EventLog, seed: int, ack: Ack) -> None:
         ack(f"{seed}h {n} {HISTORY_ROWS}")
 
 
-def _event_ids(line: str) -> list[str]:
+def event_ids(line: str) -> list[str]:
     """The event ids that one line stands for."""
     name, n, size = line.split()
     return [f"{name}-{n}-{i}" for i in range(int(size))]
 
 
-def _problems(log: EventLog, acked: Sequence[str]) -> Iterator[str]:
+def log_problems(log: EventLog, acked: Sequence[str]) -> Iterator[str]:
+    """What is wrong with a log whose acknowledged batches are lines "name n size"."""
     offset, held, ats = -1, Counter[bytes](), []
     while (table := log.read(offset, 50_000)).num_rows:
         offsets = table["offset"].to_numpy()
@@ -103,12 +107,12 @@ def _problems(log: EventLog, acked: Sequence[str]) -> Iterator[str]:
     if offset != log.high_water()[0] and acked:
         yield f"the last event read is {offset}, the high-water mark {log.high_water()}"
     for line in acked:
-        lost = sum(hash_event_id(event_id) not in held for event_id in _event_ids(line))
+        lost = sum(hash_event_id(event_id) not in held for event_id in event_ids(line))
         if lost:
             yield f"{lost} acknowledged events of '{line}' are lost"
     for line in acked[-1:]:
         if "h " not in line:
-            again = [RawEvent(type="view", ts=0, ids={"user": "x"}, event_id=event_id) for event_id in _event_ids(line)]
+            again = [RawEvent(type="view", ts=0, ids={"user": "x"}, event_id=event_id) for event_id in event_ids(line)]
             if log.append(again).n_new:
                 yield f"'{line}' could be appended again"
 

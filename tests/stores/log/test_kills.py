@@ -14,7 +14,7 @@ def _path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
 
 
-@pytest.mark.parametrize(("scenario", "kills"), [("APPEND", 5), ("SEAL", 8), ("HISTORY", 7)])
+@pytest.mark.parametrize(("scenario", "kills"), [("APPEND", 3), ("SEAL", 3), ("HISTORY", 3)])
 def test_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path, scenario: str, kills: int):
     from kills import Killer
 
@@ -22,13 +22,6 @@ def test_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path, scenario: str, 
         for _ in range(kills):
             killer.kill_once()
         assert killer.check() == []
-    assert len(killer.acked) >= kills / 2
-
-
-def test_the_harness_catches_what_is_promised_too_early(tmp_path: Path):
-    from kills import Killer
-
-    with Killer("kills_log:APPEND", tmp_path / "feedwell", longest_s=0.05) as killer:
-        killer.kill_once()
+        assert len(killer.acked) >= kills / 2
         killer.acked.append("never 1 20")
-        assert "20 acknowledged events of 'never 1 20' are lost" in killer.check()
+        assert "20 acknowledged events of 'never 1 20' are lost" in killer.check(), "the check itself can fail"

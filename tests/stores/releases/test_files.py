@@ -167,6 +167,19 @@ def test_prune_spares_fresh_artifacts_of_a_run_that_is_not_done(store, clock):
     assert alive.exists()
 
 
+def test_prune_killed_half_way_leaves_no_half_release(store, clock, monkeypatch):
+    made = releases(store, clock, 3)
+
+    def killed(folder):
+        (folder / "release.json").unlink(missing_ok=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.prune(keep=2)
+    assert [one.release_id for one in store.releases()] == made[:0:-1]
+
+
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "a\0b"])
 def test_names_stay_inside_the_folder(store, name):
     with pytest.raises(UsageError):

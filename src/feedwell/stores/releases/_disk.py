@@ -26,10 +26,10 @@ def aside(parent: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def is_abandoned(folder: Path) -> bool:
-    """Whether the process that wrote a folder from `aside` is gone."""
-    pid = folder.name.removeprefix(_ASIDE).split("-")[0]
-    if not folder.name.startswith(_ASIDE) or not pid.isdigit():
+def is_abandoned(path: Path) -> bool:
+    """Whether the process that wrote beside a target (`aside`, `replace_file`) is gone."""
+    pid = path.name.removeprefix(_ASIDE).split("-")[0]
+    if not path.name.startswith(_ASIDE) or not pid.isdigit():
         return False
     try:
         os.kill(int(pid), 0)
@@ -38,6 +38,13 @@ def is_abandoned(folder: Path) -> bool:
     except PermissionError:
         return False
     return False
+
+
+def remove_whole(path: Path) -> None:
+    """Out of every reader's sight in one step, then deleted; what a kill leaves of it is abandoned."""
+    if not path.name.startswith(_ASIDE):
+        path = path.rename(path.parent / f"{_ASIDE}{os.getpid()}-{secrets.token_hex(4)}")
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def move_into_place(work: Path, target: Path) -> None:

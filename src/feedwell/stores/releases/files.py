@@ -20,6 +20,7 @@ from feedwell.stores.releases._disk import (
     locked,
     move_into_place,
     now_of_disk,
+    remove_whole,
     replace_file,
     sha256_of,
     sync_tree,
@@ -214,12 +215,12 @@ class ReleaseStore:
                 if stack != pointer["stack"]:
                     self._write_pointer(name, stack, pointer["moves"])
             for release_id in set(self.release_ids()) - kept:
-                shutil.rmtree(self._inside("releases", release_id))
+                remove_whole(self._inside("releases", release_id))
                 removed.append(f"releases/{release_id}")
             needed = {reference for r in retained for reference in r.artifacts.values()}
-            for folder in self._unneeded_artifacts(needed):
-                shutil.rmtree(folder)
-                removed.append(folder.relative_to(self.folder).as_posix())
+            for path in [*self._unneeded_artifacts(needed), *self._abandoned()]:
+                remove_whole(path)
+                removed.append(path.relative_to(self.folder).as_posix())
         return sorted(removed)
 
     # -- details -----------------------------------------------------------------------------------------------------
@@ -228,11 +229,14 @@ class ReleaseStore:
         now = now_of_disk(self.folder / "releases.lock")
         for folder in sorted((self.folder / "artifacts").glob("*/*/*")):
             reference = folder.relative_to(self.folder / "artifacts").as_posix()
-            if folder.name.startswith("."):
-                if is_abandoned(folder):
-                    yield folder
-            elif reference not in needed and now - folder.stat().st_mtime > GRACE_S:
+            hidden = folder.name.startswith(".")
+            if not hidden and reference not in needed and now - folder.stat().st_mtime > GRACE_S:
                 yield folder
+
+    def _abandoned(self) -> list[Path]:
+        """What killed processes were writing or removing."""
+        places = ("artifacts/*/*/.*", "releases/.*", "channels/.*")
+        return [path for place in places for path in sorted(self.folder.glob(place)) if is_abandoned(path)]
 
     def _is_sound(self, reference: str) -> bool:
         try:
