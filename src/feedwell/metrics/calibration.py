@@ -36,21 +36,32 @@ class Calibration:
         self.config = config or self.Config()
 
     def __call__(
-        self, unit_N: Keys, group_N: Keys, y_N: Float, p_N: Float, *, bootstrap: int = 1000, seed: int = 0
+        self,
+        unit_N: Keys,
+        group_N: Keys,
+        y_N: Float,
+        p_N: Float,
+        *,
+        weight_N: Float | None = None,
+        bootstrap: int = 1000,
+        seed: int = 0,
     ) -> Ratios:
+        """`weight_N` weighs rows in the log loss: how many rows a sampled one stands for."""
         known = ~np.isnan(y_N) & ~np.isnan(p_N)
         unit_N, group_N, y_N, p_N = unit_N[known], group_N[known], y_N[known], p_N[known]
         first_G, auc_G, positives_G = grouped_auc(group_N, y_N, p_N)
         n, g = len(y_N), len(auc_G)
         value_RM, weight_RM = np.full((n + g, 2), np.nan), np.ones((n + g, 2))
         value_RM[:n, 0] = log_losses(y_N, p_N)
+        if weight_N is not None:
+            weight_RM[:n, 0] = weight_N[known]
         value_RM[n:, 1], weight_RM[n:, 1] = auc_G, positives_G
         unit_R = np.concatenate([unit_N, unit_N[first_G]])
         return Ratios.of(NAMES, unit_R, value_RM, weight_RM=weight_RM, bootstrap=bootstrap, seed=seed)
 
-    def histogram(self, y_N: Float, p_N: Float) -> Histogram:
+    def histogram(self, y_N: Float, p_N: Float, weight_N: Float | None = None) -> Histogram:
         """The mergeable form, for ECE and a merged AUC."""
-        return Histogram.of(y_N, p_N, self.config.bins)
+        return Histogram.of(y_N, p_N, self.config.bins, weight_N)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +73,15 @@ class Histogram:
     p_B: Float
 
     @staticmethod
-    def of(y_N: Float, p_N: Float, bins: int) -> Histogram:
+    def of(y_N: Float, p_N: Float, bins: int, weight_N: Float | None = None) -> Histogram:
         known = ~np.isnan(y_N) & ~np.isnan(p_N)
+        w_N = np.ones(int(known.sum())) if weight_N is None else weight_N[known]
         y_N, p_N = y_N[known], p_N[known]
         at = np.clip((p_N * bins).astype(np.int64), 0, bins - 1)
         return Histogram(
-            n_B=np.bincount(at, minlength=bins).astype(np.float64),
-            y_B=np.bincount(at, weights=y_N, minlength=bins).astype(np.float64),
-            p_B=np.bincount(at, weights=p_N, minlength=bins).astype(np.float64),
+            n_B=np.bincount(at, weights=w_N, minlength=bins).astype(np.float64),
+            y_B=np.bincount(at, weights=w_N * y_N, minlength=bins).astype(np.float64),
+            p_B=np.bincount(at, weights=w_N * p_N, minlength=bins).astype(np.float64),
         )
 
     def merge(self, other: Histogram) -> Histogram:

@@ -15,7 +15,7 @@ from feedwell.core.registry import find
 from feedwell.metrics.calibration import Calibration, auc_interval
 from feedwell.pipeline.compile import setting_of
 from feedwell.training.report import HeadRow
-from feedwell.training.rows import Rows
+from feedwell.training.rows import Rows, servable
 
 CONSTANT, POPULARITY, LOGISTIC = "constant", "popularity", "logistic"
 EXPOSURES, CANDIDATES = "exposures", "candidates"
@@ -31,26 +31,28 @@ def head_rows(project: Project, ranker: Any, train: Rows, test: Rows, *, bootstr
     models: dict[str, Mapping[str, Float]] = {}
     if ranker is not None:
         models[project.ranker.kind if project.ranker else "ranker"] = predictions(ranker, test)
-    logistic = _logistic(project, train)
+    logistic = _logistic(project, servable(train)[0])
     if logistic is not None and LOGISTIC not in models:
         models[LOGISTIC] = predictions(logistic, test)
-    models[POPULARITY] = {name: _item_rates(train, test, name) for name in project.objective}
-    models[CONSTANT] = {name: _constant(train, test, name) for name in project.objective}
-    scopes = {EXPOSURES: test.exposed_N, CANDIDATES: test.retrieved_N}
+    scopes = {EXPOSURES: (train.exposed_N, test.exposed_N), CANDIDATES: (train.retrieved_N, test.retrieved_N)}
     rows = []
-    for over, inside in scopes.items():
+    for over, (learned_N, inside_N) in scopes.items():
         for name, objective in project.objective.items():
-            known = inside & ~np.isnan(test.ranking.labels[name])
-            if objective.kind == "binary" and known.any():
-                judged = {model: p[name][known] for model, p in models.items() if name in p}
-                rows += [judge(m, name, over, test, known, p_n, bootstrap) for m, p_n in judged.items()]
+            known_N = inside_N & ~np.isnan(test.ranking.labels[name])
+            if objective.kind != "binary" or not known_N.any():
+                continue
+            judged = {model: p[name][known_N] for model, p in models.items() if name in p}
+            judged[POPULARITY] = _item_rates(train, learned_N, name, test.item_N[known_N])
+            judged[CONSTANT] = np.full(int(known_N.sum()), _rate(train, learned_N, name))
+            rows += [judge(model, name, over, test, known_N, p_n, bootstrap) for model, p_n in judged.items()]
     return tuple(rows)
 
 
 def judge(model: str, objective: str, over: str, rows: Rows, known_N: Any, p_n: Float, bootstrap: int = 200) -> HeadRow:
     """AUC over all those rows, within users, log loss (each with an interval by user) and calibration error."""
     family, user_n, y_n = Calibration(), rows.user_N[known_N], rows.ranking.labels[objective][known_N]
-    stats = family(user_n, user_n, y_n, p_n, bootstrap=max(bootstrap, 20))
+    weight_n = rows.ranking.weight_N[known_N]
+    stats = family(user_n, user_n, y_n, p_n, weight_N=weight_n, bootstrap=max(bootstrap, 20))
     return HeadRow(
         name=model,
         objective=objective,
@@ -60,7 +62,7 @@ def judge(model: str, objective: str, over: str, rows: Rows, known_N: Any, p_n: 
         auc=auc_interval(user_n, y_n, p_n, bootstrap=max(bootstrap, 20)),
         grouped_auc=stats.interval("grouped_auc"),
         log_loss=stats.interval("log_loss"),
-        ece=family.histogram(y_n, p_n).ece,
+        ece=family.histogram(y_n, p_n, weight_n).ece,
     )
 
 
@@ -83,23 +85,24 @@ def _logistic(project: Project, train: Rows) -> Any:
     return made
 
 
-def _constant(train: Rows, test: Rows, name: str) -> Float:
+def _rate(train: Rows, inside_N: Any, name: str) -> float:
+    """The share of those training rows with the outcome, each weighing what it stands for."""
     y = train.ranking.labels[name]
-    known = ~np.isnan(y) & train.exposed_N
-    rate = (float((y[known] > 0).sum()) + 0.5) / (float(known.sum()) + 1)
-    return np.full(len(test), rate)
+    known = ~np.isnan(y) & inside_N
+    w = train.ranking.weight_N[known]
+    return float(((y[known] > 0) @ w + 0.5) / (w.sum() + 1))
 
 
-def _item_rates(train: Rows, test: Rows, name: str) -> Float:
-    """Share of the item's training exposures with the outcome, drawn to the mean by 20 pseudo-exposures."""
+def _item_rates(train: Rows, inside_N: Any, name: str, item_n: Any) -> Float:
+    """The same share by item, drawn to the mean by 20 pseudo-rows."""
     y = train.ranking.labels[name]
-    known = ~np.isnan(y) & train.exposed_N
-    item, hit = train.item_N[known], (y[known] > 0).astype(np.float64)
-    mean = float(hit.mean()) if len(hit) else 0.5
-    size = int(max(item.max(initial=0), test.item_N.max(initial=0))) + 1
-    n_I, y_I = np.bincount(item, minlength=size), np.bincount(item, weights=hit, minlength=size)
-    rate_I = (y_I + _PRIOR * mean) / (n_I + _PRIOR)
-    return np.clip(rate_I[test.item_N], 1e-6, 1 - 1e-6)
+    known = ~np.isnan(y) & inside_N
+    item, w = train.item_N[known], train.ranking.weight_N[known]
+    size = int(max(item.max(initial=0), item_n.max(initial=0))) + 1
+    n_I = np.bincount(item, weights=w, minlength=size)
+    y_I = np.bincount(item, weights=w * (y[known] > 0), minlength=size)
+    rate_I = (y_I + _PRIOR * _rate(train, inside_N, name)) / (n_I + _PRIOR)
+    return np.asarray(rate_I[item_n], np.float64)
 
 
 def carve_valid(rows: RankingRows, t_N: Any, share: float = 0.2) -> Any:

@@ -15,14 +15,14 @@ from feedwell.data.exposure import exposures
 from feedwell.data.interactions import UserEvents
 from feedwell.data.labels import UNTIL, labels
 from feedwell.data.split import SPANS, Spans
-from feedwell.pipeline.compile import Pipeline, make_part
+from feedwell.pipeline.compile import Pipeline
 from feedwell.pipeline.replay import replay_requests
 from feedwell.training.coverage import coverage, label_counts, require_coverage
 from feedwell.training.evaluate import report
 from feedwell.training.heads import carve_valid, head_rows
-from feedwell.training.inputs import Cost, Inputs, measured
+from feedwell.training.inputs import Inputs, measured
 from feedwell.training.leakage import batch_reading, future_leaks, require_no_leaks, suspicious
-from feedwell.training.parts import RANKER, Parts, fit_sources
+from feedwell.training.parts import RANKER, Parts, fit_rankers, fit_sources
 from feedwell.training.report import CoverageRow, EvaluateReport, HeadRow
 from feedwell.training.rows import Names, RowBuilder, Rows, servable
 from feedwell.training.walk import Moments, Walked, asks_of, moments_of, walk
@@ -55,15 +55,14 @@ def measure(
 ) -> Measured:
     """Fits the project without the test span and judges it there; nothing is written.
 
-    `moments` are the requests to judge by; default: one per (user, ts) of the test span, at most `max_requests` by hash.
+    `moments` are the requests to judge by; default: one per (user, ts) of the test span, `max_requests` by hash.
     """
     project = inputs.project
     shown, until = _labelled(inputs, events, cut), project.evaluate.max_requests or max_requests
     span_X = cut.span(shown[USER].to_numpy(), shown[T].to_numpy())
     warnings: list[str] = []
     train_rows: Rows | None = None
-    ranker: Any = None
-    ranker_cost = Cost()
+    rankers: Parts | None = None
     if project.ranker is not None:
         inputs.progress("fit sources on the first span", 0, None)
         first = fit_sources(project, events.before(cut, 1))
@@ -71,15 +70,13 @@ def measure(
         train_rows = _train_rows(inputs, first, events, cut, shown, span_X)
         warnings += [str(leak) for leak in suspicious(train_rows)]
         inputs.progress("fit the ranker", 0, None)
-        with measured() as ranker_cost:
-            ranker = make_part(project, RANKER)
-            fitted_on, note = servable(train_rows)
-            ranker.fit(fitted_on.ranking)
+        fitted_on, note = servable(train_rows)
+        rankers = fit_rankers(project, first.features, fitted_on.ranking)
         warnings += [note] if note else []
     inputs.progress("fit sources on all before the test", 0, None)
     parts = fit_sources(project, events.before(cut, _TEST))
-    if ranker is not None:
-        parts = parts.with_ranker(ranker, ranker_cost)
+    if rankers is not None:
+        parts = parts.with_rankers(rankers)
     pipeline = parts.pipeline()
     if moments is None:
         moments = moments_of(events, cut, [_TEST], until, "evaluate")
@@ -95,7 +92,7 @@ def measure(
     heads: tuple[HeadRow, ...] = ()
     if train_rows is not None and test_rows is not None:
         inputs.progress("judge the heads", 0, None)
-        heads = head_rows(project, ranker, train_rows, test_rows)
+        heads = head_rows(project, parts.fitted.get(RANKER), train_rows, test_rows)
     evaluation = report(inputs, project, parts.features, cut, walked, heads=heads, cost=cost.to_dict())
     return Measured(
         parts=parts,

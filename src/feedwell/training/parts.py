@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from feedwell.core.project import Project
-from feedwell.core.protocols import Interactions, learns
+from feedwell.core.protocols import Interactions, RankingRows, learns
 from feedwell.features import FeatureSet
 from feedwell.pipeline.compile import Pipeline, compile_features, compile_pipeline, make_part, part_names
 from feedwell.training.inputs import Cost, measured
 
 RANKER = "ranker"
+RANKERS = ("light", RANKER)
+"""What learns from ranking rows, in the order of the flow; all others learn from interactions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +26,15 @@ class Parts:
     fitted: Mapping[str, Any]
     cost: Mapping[str, Cost]
 
-    def with_ranker(self, ranker: Any, cost: Cost) -> Parts:
-        return replace(self, fitted={**self.fitted, RANKER: ranker}, cost={**self.cost, RANKER: cost})
+    def with_rankers(self, rankers: Parts) -> Parts:
+        """These with the rankers of others."""
+        return replace(self, fitted={**self.fitted, **rankers.fitted}, cost={**self.cost, **rankers.cost})
 
     def pipeline(self) -> Pipeline:
-        """The request path over these parts; while the ranker is not fitted, without one."""
+        """The request path over these parts; while the rankers are not fitted, without them."""
         project = self.project
         if RANKER not in self.fitted:
-            project = project.model_copy(update={"ranker": None})
+            project = project.model_copy(update=dict.fromkeys(RANKERS))
         return compile_pipeline(project, {}, self.features, shared=self.fitted, project_digest=self.project.digest)
 
 
@@ -39,7 +42,7 @@ def fit_sources(project: Project, data: Interactions) -> Parts:
     """Every source that learns, fitted; filters, slates and live sources have nothing to fit."""
     fitted, costs = {}, {}
     for name in part_names(project):
-        if name == RANKER:
+        if name in RANKERS:
             continue
         part = make_part(project, name)
         if learns(part):
@@ -47,6 +50,17 @@ def fit_sources(project: Project, data: Interactions) -> Parts:
                 part.fit(data)
             fitted[name], costs[name] = part, cost
     return Parts(project=project, features=compile_features(project), fitted=fitted, cost=costs)
+
+
+def fit_rankers(project: Project, features: FeatureSet, rows: RankingRows) -> Parts:
+    """The declared rankers, light and heavy, fitted on the same rows."""
+    fitted, costs = {}, {}
+    for name in (name for name in RANKERS if name in part_names(project)):
+        part = make_part(project, name)
+        with measured() as cost:
+            part.fit(rows)
+        fitted[name], costs[name] = part, cost
+    return Parts(project=project, features=features, fitted=fitted, cost=costs)
 
 
 def fit_config(part: Any) -> dict[str, Any]:

@@ -18,13 +18,12 @@ from feedwell.core.artifact import CANDIDATE, CHAMPION, Release
 from feedwell.core.candidates import Float
 from feedwell.data.interactions import UserEvents, user_events
 from feedwell.data.split import Spans, spans
-from feedwell.pipeline.compile import make_part
 from feedwell.training.compare import MOVED, psi
 from feedwell.training.gates import check_gates
 from feedwell.training.heads import carve_valid
 from feedwell.training.inputs import Cost, Inputs, measured
 from feedwell.training.measure import Measured, measure
-from feedwell.training.parts import RANKER, Parts, fit_config, fit_sources
+from feedwell.training.parts import RANKER, RANKERS, Parts, fit_config, fit_rankers, fit_sources
 from feedwell.training.report import EvaluateReport, Gate, TrainReport
 from feedwell.training.rows import Rows, join, servable
 from feedwell.training.walk import PIPELINE
@@ -80,11 +79,8 @@ def _refit(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured) -> t
     if found.train is not None and found.test is not None:
         rows, _ = servable(join([found.train, found.test]))
         rows = rows.with_valid(carve_valid(rows.ranking, rows.t_N, 0.1))
-        with measured() as cost:
-            ranker = make_part(project, RANKER)
-            ranker.fit(rows.ranking)
-        final = final.with_ranker(ranker, cost)
-        drift = _drift(found.parts.fitted[RANKER], ranker, found.test)
+        final = final.with_rankers(fit_rankers(project, final.features, rows.ranking))
+        drift = _drift(found.parts.fitted[RANKER], final.fitted[RANKER], found.test)
     return final, drift
 
 
@@ -110,7 +106,7 @@ def _release(inputs: Inputs, parts: Parts, cut: Spans, found: Measured, gates: t
         kind, _, own = name.partition(".")
         artifacts[name] = store.write_artifact(
             kind,
-            own or (project.ranker.kind if project.ranker and name == RANKER else name),
+            own or (getattr(project, name).kind if name in RANKERS else name),
             part.save,
             config=fit_config(part),
             window=(0, cut.end),

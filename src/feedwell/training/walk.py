@@ -160,7 +160,7 @@ def walk(
         walked.known_R.append(known)
         walked.user_features.append({c: answer.request.side.features.get(c, np.nan) for c in _slice_columns(pipeline)})
         if builder is not None:
-            builder.add(ask.user, ask.t, answer.scored, int(until_R[len(walked.user_R) - 1]))
+            builder.add(ask.user, ask.t, answer.offered, int(until_R[len(walked.user_R) - 1]))
 
     asks = asks_of(inputs, moments, n=project.evaluate.k, salt="evaluate")
     for done, _ in enumerate(replay_requests(pipeline.features, inputs.batches(), asks, visit)):
