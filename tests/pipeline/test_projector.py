@@ -149,6 +149,24 @@ def test_who_waits_is_content_with_what_another_folded(shop: Shop) -> None:
     other.close()
 
 
+def test_an_event_that_comes_while_the_end_is_looked_for_is_not_stepped_over(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, late = shop.log.read, history(n=3)
+
+    def read_and_append(after_offset: int, limit: int) -> pa.Table:
+        rows = read(after_offset, limit)
+        if late and not rows.num_rows:
+            shop.log.append([late.pop()])
+        return rows
+
+    monkeypatch.setattr(shop.log, "read", read_and_append)
+    shop.put(*history(n=4))
+    assert not late
+    shop.put(*history(n=5))
+    assert_as_folded_anew(shop.compiled.features, shop)
+
+
 def test_events_of_a_forgotten_user_are_stepped_over(shop: Shop) -> None:
     shop.log.append([event("view", "gone", "i1") for _ in range(30)])
     shop.log.forget("gone")

@@ -182,11 +182,15 @@ class Projector:
         return int(batch.num_rows)
 
     def _skip_forgotten(self) -> int | None:
-        """An empty read is the end of the log, or a stretch of events of forgotten users: those are stepped over."""
+        """An empty read is the end of the log, or a stretch of events of forgotten users: those are stepped over.
+
+        Read once more below an end that is known: what was appended since the first read is no such stretch.
+        """
         end = self._log.high_water()[0]
         if self._after >= end:
             return None
-        self._after = min(end, self._after + self._batch)
+        if not self._log.read(self._after, self._batch).num_rows:
+            self._after = min(end, self._after + self._batch)
         return 0
 
     def _seal_if_due(self) -> None:
