@@ -18,6 +18,7 @@ from feedwell.core.clock import Clock, SystemClock
 from feedwell.core.errors import UsageError
 from feedwell.core.project import Project
 from feedwell.core.project_file import parse_project
+from feedwell.core.telemetry import Telemetry
 from feedwell.data.ingest import IngestReport, ingest
 from feedwell.data.interactions import user_events
 from feedwell.data.split import spans
@@ -29,6 +30,7 @@ from feedwell.pipeline.online import OnlineState
 from feedwell.pipeline.path import RequestPath, Served, Wish
 from feedwell.pipeline.project_folder import STATE_FOLDER, load_plugins, load_project, read_text
 from feedwell.pipeline.projector import Projector
+from feedwell.pipeline.served import ServedEvents
 from feedwell.serving.reload import FeatureSets, current, load_release
 from feedwell.stores.ids import IdStore
 from feedwell.stores.log import EventLog
@@ -74,6 +76,10 @@ class Workspace:
         return RecordStore.open(self.state_folder)
 
     @cached_property
+    def served(self) -> ServedEvents:
+        return ServedEvents(self.log, Telemetry())
+
+    @cached_property
     def releases(self) -> ReleaseStore:
         return ReleaseStore(self.state_folder, self.clock)
 
@@ -96,6 +102,7 @@ class Workspace:
 
     def catch_up(self) -> int:
         """Folds everything that the log holds into the online state; how many events this call folded."""
+        self.served.flush()
         return self.projector.catch_up()
 
     def ingest(self, *, history: bool = True, strict: bool = False, progress: Progress | None = None) -> IngestReport:
@@ -144,6 +151,7 @@ class Workspace:
             records=self.records,
             clock=self.clock,
             secret=secret_of(self.state_folder),
+            served=self.served,
         )
 
     def training_inputs(self, progress: Progress | None = None) -> Inputs:
@@ -209,7 +217,7 @@ class Workspace:
         return key
 
     def close(self) -> None:
-        for name in ("state", "projector", "records", "log"):
+        for name in ("served", "state", "projector", "records", "log"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
 

@@ -65,6 +65,7 @@ class Server:
         return found
 
     def fold(self) -> None:
+        self.runtime.served.flush()
         self.projector.catch_up()
 
     def stock(self) -> None:

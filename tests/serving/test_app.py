@@ -147,6 +147,7 @@ def test_items_and_users_are_put_and_change_the_feed(servers: Callable[..., Serv
 
 def test_health_ready_and_metrics(server: Server) -> None:
     server.feed()
+    server.fold()
     assert server.get("/health").json()["status"] == "ok"
     ready = server.get("/ready").json()
     assert ready["ready"] is True

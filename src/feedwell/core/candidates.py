@@ -28,8 +28,7 @@ class Retrieved:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates:
-    """`sources_N` is a bit mask over `source_names`; `retrieval_NS` a source's own score, NaN where it did not
-    retrieve.
+    """`sources_N` is a bit mask over `source_names`; `retrieval_NS` its own score, NaN where it did not retrieve.
 
     `features_NF` has `feature_names`; `predictions` maps an objective to p_N; `value_N` is NaN until scored;
     `group_N` is the key that caps count by (-1: none); `status_N` indexes `reasons`, 0 = still in. `columns` holds the

@@ -28,8 +28,3 @@ PROPENSITY = "propensity"
 def label(objective: str) -> str:
     """The column of an objective's label."""
     return f"y_{objective}"
-
-
-def prediction(objective: str) -> str:
-    """The column of an objective's prediction."""
-    return f"p_{objective}"

@@ -20,6 +20,8 @@ NO_KEY = -1
 MAX_ID_BYTES = 512
 MAX_PAYLOAD_BYTES = 64 * 1024
 CATALOG_PREFIX = "$"
+SERVED = "served"
+"""What the server appends for every slot of an answer: an impression, and never something that the user did."""
 
 
 def catalog_type(entity: str) -> str:

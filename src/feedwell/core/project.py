@@ -1,7 +1,7 @@
 """The project: everything that `feedwell.toml` declares, typed and frozen. `project_file` reads the text.
 
-Sections that parts read (`source.*`, `filter.*`, `ranker`, `value`, `slate`) keep their keys as they came; each
-part's own `Config` types them. Durations are µs (core.durations).
+Sections that parts read (`source.*`, `filter.*`, `light`, `ranker`, `value`, `slate`) keep their keys as they came;
+each part's own `Config` types them. Durations are µs (core.durations).
 """
 
 from __future__ import annotations
@@ -149,6 +149,12 @@ class PartSection(Section):
         return dict(self.__pydantic_extra__ or {})
 
 
+class LightSection(PartSection):
+    """A cheap ranker before `[ranker]`, fitted on the same rows: the `keep` candidates that it values most go on."""
+
+    keep: int = Field(200, ge=1, le=100_000)
+
+
 class SlateSection(PartSection):
     kind: str = "top_k"
     k: int = Field(30, ge=1, le=1000)
@@ -203,6 +209,8 @@ class ServingSection(Section):
     queue: int = Field(64, ge=1, le=100_000)
     trace_share: float = Field(0.01, ge=0, le=1)
     max_candidates: int = Field(1000, ge=1, le=100_000)
+    log_served: bool = True
+    """Every slot of an answer becomes an event of type `served`, appended in batches after the answer."""
 
 
 class BackendSection(Section):
@@ -235,6 +243,7 @@ class Project(Section):
     feature: Mapping[str, FeatureConfig] = Field(default_factory=dict)
     source: Mapping[str, PartSection] = Field(default_factory=dict)
     filter: Mapping[str, PartSection] = Field(default_factory=dict)
+    light: LightSection | None = None
     ranker: PartSection | None = None
     value: PartSection = PartSection(kind="value")
     slate: SlateSection = SlateSection()

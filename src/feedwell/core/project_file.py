@@ -23,7 +23,7 @@ Overlay = Mapping[str, Any]
 Check = Callable[[Project, Mapping[str, Any]], Iterable[Finding]]
 """(the project as far as it is valid, the file as read) → what else is wrong."""
 _SECRET = re.compile(r"\$\{(\w+)\}")
-_MAY_OVERLAY = ("source", "filter", "ranker", "value", "slate", "objective")
+_MAY_OVERLAY = ("source", "filter", "light", "ranker", "value", "slate", "objective")
 
 
 def parse_project(

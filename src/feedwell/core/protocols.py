@@ -55,8 +55,7 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Interactions:
-    """Events to fit on, in log order, as columns over E: keys, `at_E` (available_at, µs), `type_E` (index into
-    `types`).
+    """Events to fit on, in log order, as columns over E: keys, `at_E` (available_at), `type_E` (index into `types`).
 
     `undone_E` marks events whose relation a later event in the same data took back. `until` is exclusive.
     `item_columns` maps a catalog column to (keys sorted, values) at `until`, numbers only.
@@ -92,8 +91,7 @@ class Interactions:
 @dataclass(frozen=True, kw_only=True)
 class RankingRows:
     """Training rows of a ranker: `features_NF` float32 (NaN = missing), `labels` objective → y_N (NaN: window not
-    closed or not defined), `group_N` the request each row belongs to, `weight_N`, `valid_N` rows kept back for early
-    stopping.
+    closed or not defined), `group_N` the row's request, `weight_N`, `valid_N` rows kept back for early stopping.
     """
 
     features_NF: NDArray[np.float32]

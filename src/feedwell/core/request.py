@@ -19,9 +19,7 @@ NO_KEYS.setflags(write=False)
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """A user's last events, oldest first: `keys_L` (objects), `at_L` (available_at, µs), `type_L` (index into the
-    need's events).
-    """
+    """A user's last events, oldest first: `keys_L` (objects), `at_L` (µs), `type_L` (index into the need's events)."""
 
     keys_L: Keys
     at_L: Keys
@@ -51,8 +49,7 @@ class Request:
     """One request for a feed. Times are µs; `t` is what every feature and filter of it sees the world at.
 
     `exclude` are the caller's keys, `skip` what the filters on this user's relations will drop (a hint that lets a
-    source spend its k on other objects), `prefix` the keys already shown in this scroll. All three sorted but
-    `prefix`.
+    source spend its k on other objects), both sorted, `prefix` the keys already shown in this scroll, in order.
     """
 
     request_id: str

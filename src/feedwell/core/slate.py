@@ -41,8 +41,7 @@ NO_EXPLORATION = Explore()
 
 @dataclass(frozen=True, kw_only=True)
 class Slate:
-    """`rows_n` index the candidates, `utility_n` and `propensity_n` belong to the choice at each slot, given the
-    prefix.
+    """`rows_n` index the candidates; `utility_n` and `propensity_n` belong to each slot's choice, given the prefix.
 
     `short` says why fewer than asked were chosen ("" when none is missing), `relaxed` which caps gave way, in order,
     `unscored` that a slot was filled in retrieval order because every feasible utility was NaN.

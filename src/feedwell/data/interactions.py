@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedwell.core.candidates import Float
+from feedwell.core.event import SERVED
 from feedwell.core.project import ObjectiveConfig, Project
 from feedwell.core.protocols import Interactions
 from feedwell.core.request import Keys
@@ -48,9 +49,12 @@ class UserEvents:
 
     def positives(self, objective: ObjectiveConfig) -> NDArray[np.bool_]:
         """The events that are outcomes of an objective and were not taken back inside its window."""
+        return self.outcomes(objective) & ~(self.undone_at_E < self.at_E + objective.within)
+
+    def outcomes(self, objective: ObjectiveConfig) -> NDArray[np.bool_]:
+        """The events on an item that an objective counts, taken back or not."""
         wanted = [i for i, name in enumerate(self.types) if name in objective.events]
         keep = np.isin(self.type_E, wanted) & (self.user_E >= 0) & (self.item_E >= 0)
-        keep &= ~(self.undone_at_E < self.at_E + objective.within)
         for term in objective.terms:
             if term.column == "value":
                 cells = self.value_E.tolist()
@@ -81,10 +85,10 @@ class UserEvents:
 
 
 def user_events(view: LogView, project: Project) -> UserEvents:
-    """All events of users in the log's order; those that name no item have item -1."""
+    """All that users did, in the log's order (what was served to them is not); without an item: item -1."""
     pairs = _pairs(project.undone_by)
     with view.connect() as connection:
-        found = connection.execute(_EVENTS.format(pairs=pairs or "FALSE", never=NEVER)).to_arrow_table()
+        found = connection.execute(_EVENTS.format(pairs=pairs or "FALSE", never=NEVER, served=SERVED)).to_arrow_table()
     coded = found["type"].combine_chunks().dictionary_encode()
     return UserEvents(
         user_E=found["user"].to_numpy().astype(np.int64),
@@ -107,7 +111,7 @@ WITH undo AS (
 )
 SELECT e."user", e.item, e.available_at, e.ts, e.type, e.value, coalesce(u.at, {never}) AS undone_at
 FROM log e LEFT JOIN undo u ON u."offset" = e."offset"
-WHERE e."user" >= 0 AND NOT starts_with(e.type, '$') ORDER BY e.available_at, e."offset"
+WHERE e."user" >= 0 AND NOT starts_with(e.type, '$') AND e.type <> '{served}' ORDER BY e.available_at, e."offset"
 """
 
 

@@ -12,10 +12,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from feedwell.core.event import SERVED
 from feedwell.core.project import SplitSection
 from feedwell.core.request import Keys
 from feedwell.data.log_view import LogView
 
+_DID = f""""user" >= 0 AND NOT starts_with(type, '$') AND type <> '{SERVED}'"""
+"""What users did: neither a catalog row nor what was served to them."""
 SPANS = ("sources", "ranker", "calibration", "test")
 NEVER = np.iinfo(np.int64).max
 NOT_CAUSAL = "not causal across users: models learned from other users' later events"
@@ -58,6 +61,14 @@ class Spans:
         ends = np.concatenate([self.cuts(user_N), np.full((len(user_N), 1), self.end)], axis=1)
         return np.asarray(np.minimum(ends[np.arange(len(user_N)), self.span(user_N, t_N)], self.end), np.int64)
 
+    def closes(self, user_N: Keys, t_N: Keys) -> Keys:
+        """By when each row's label window must have ended to count as closed (exclusive).
+
+        By time that is the span's end. By user a span is a stretch of that user's own events, often shorter than any
+        window: outcomes are counted up to its end, and the window is closed by the end of the log.
+        """
+        return self.span_end(user_N, t_N) if self.by == "time" else np.full(len(t_N), self.end, np.int64)
+
     def to_dict(self) -> dict[str, Any]:
         cuts = [int(c) for c in self.cut_U3[0]] if self.by == "time" else None
         counts = dict(zip(SPANS, (int(n) for n in self.n_S), strict=True))
@@ -76,7 +87,7 @@ def spans(view: LogView, section: SplitSection) -> Spans:
             f"coalesce(min(start) FILTER (WHERE before >= {_share(edge)} * total - 1e-9), {NEVER}) AS cut_{i}"
             for i, edge in enumerate(edges)
         )
-        found = connection.execute(_ISLANDS.format(partition=partition, cuts=cuts)).to_arrow_table()
+        found = connection.execute(_ISLANDS.format(partition=partition, cuts=cuts, did=_DID)).to_arrow_table()
     key_U = found["part"].to_numpy().astype(np.int64)
     cut_U3 = np.stack([found[f"cut_{i}"].to_numpy() for i in range(3)], axis=1).astype(np.int64)
     if section.by == "time":
@@ -89,7 +100,7 @@ def spans(view: LogView, section: SplitSection) -> Spans:
 _ISLANDS = """
 WITH groups AS (
     SELECT {partition} AS part, "user", ts, min(available_at) AS first, max(available_at) AS last, count(*) AS n
-    FROM log WHERE "user" >= 0 AND NOT starts_with(type, '$') GROUP BY ALL
+    FROM log WHERE {did} GROUP BY ALL
 ), marked AS (
     SELECT *, coalesce(first > max(last) OVER (
         PARTITION BY part ORDER BY first, last ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), true) AS is_new
@@ -114,8 +125,6 @@ def _share(edge: float) -> str:
 
 def _count(view: LogView, made: Spans) -> NDArray[np.int64]:
     with view.connect() as connection:
-        events = connection.execute(
-            'SELECT "user", available_at FROM log WHERE "user" >= 0 AND NOT starts_with(type, \'$\')'
-        ).to_arrow_table()
+        events = connection.execute(f'SELECT "user", available_at FROM log WHERE {_DID}').to_arrow_table()
     span_N = made.span(events["user"].to_numpy(), events["available_at"].to_numpy())
     return np.bincount(span_N, minlength=4).astype(np.int64)

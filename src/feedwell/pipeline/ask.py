@@ -39,12 +39,14 @@ class Ask:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """`scored` are the candidates that the slate saw (`slate.rows_n` index them); `candidates` all that were retrieved,
-    each with what became of it; `trace` only where one was asked for or sampled."""
+    """`offered` are the candidates that rankers chose from, `scored` those that the slate saw (`slate.rows_n` index
+    them); `candidates` all that were retrieved, each with what became of it; `trace` only where one was asked for or
+    sampled."""
 
     request: Request
     record: SlateRecord
     slate: Slate
+    offered: Candidates
     scored: Candidates
     candidates: Candidates
     trace: dict[str, Any] | None = None

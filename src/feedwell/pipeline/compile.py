@@ -45,6 +45,7 @@ class Pipeline:
     fallbacks: Mapping[str, Source]
     early_filters: Mapping[str, Filter]
     late_filters: Mapping[str, Filter]
+    light: Scorer | None
     ranker: Scorer | None
     value: Scorer
     slate: SlatePolicy
@@ -87,12 +88,12 @@ class Pipeline:
 
 
 def part_names(project: Project) -> list[str]:
-    """The declared parts in the order of the flow: "source.popular", "filter.seen", "ranker", "value", "slate"."""
-    ranker = ["ranker"] if project.ranker is not None else []
+    """The declared parts in the order of the flow: "source.popular", "filter.seen", "light", "ranker" ..."""
+    declared = {"light": project.light, "ranker": project.ranker}
     return [
         *(f"source.{n}" for n in project.source),
         *(f"filter.{n}" for n in project.filter),
-        *ranker,
+        *(name for name, section in declared.items() if section is not None),
         "value",
         "slate",
     ]
@@ -175,6 +176,7 @@ def compile_pipeline(
         fallbacks=_fallbacks(project, ready, parts_folder),
         early_filters={name: part for name, part in filters.items() if name not in late},
         late_filters=late,
+        light=ready.get("light"),
         ranker=ready.get("ranker"),
         value=ready["value"],
         slate=ready["slate"],
@@ -233,7 +235,8 @@ class Compiled:
         shared: dict[str, Any] = {}
         if base is not None:
             same = [n for n in part_names(project) if _same(project, base.project, n)]
-            loaded = {**base.sources, **base.filters, "ranker": base.ranker, "value": base.value, "slate": base.slate}
+            last = {"light": base.light, "ranker": base.ranker, "value": base.value, "slate": base.slate}
+            loaded = {**base.sources, **base.filters, **last}
             shared = {name: loaded[name] for name in same if loaded.get(name) is not None}
         return compile_pipeline(
             project,
@@ -259,6 +262,8 @@ def _variants(project: Project) -> Iterator[Project]:
 def _section(project: Project, name: str) -> tuple[str, PartSection, str]:
     """(kind in the registry, the section, the name in the registry)."""
     kind, _, own = name.partition(".")
+    if name == "light" and project.light is not None:
+        return "scorer", project.light, project.light.kind
     if name == "ranker" and project.ranker is not None:
         return "scorer", project.ranker, project.ranker.kind
     if name == "value":

@@ -24,6 +24,7 @@ from feedwell.pipeline.ask import Answer, Ask
 from feedwell.pipeline.compile import Compiled
 from feedwell.pipeline.cursor import read_cursor, write_cursor
 from feedwell.pipeline.gather import Pace
+from feedwell.pipeline.served import ServedEvents
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,15 @@ class RequestPath:
     """Answers wishes with one release. `answer` is `prepare` (nothing written) and `keep` (durable)."""
 
     def __init__(
-        self, *, compiled: Compiled, log: Log, open_reader: OpenReader, records: Records, clock: Clock, secret: bytes
+        self,
+        *,
+        compiled: Compiled,
+        log: Log,
+        open_reader: OpenReader,
+        records: Records,
+        clock: Clock,
+        secret: bytes,
+        served: ServedEvents | None = None,
     ) -> None:
         self.compiled = compiled
         self.log = log
@@ -87,6 +96,7 @@ class RequestPath:
         self._open_reader = open_reader
         self._clock = clock
         self._secret = secret
+        self._served = served if compiled.project.serving.log_served else None
 
     @property
     def project(self) -> Project:
@@ -111,8 +121,10 @@ class RequestPath:
         return Served(answer=answer, item_ids=tuple(names), cursor=cursor)
 
     def keep(self, served: Served) -> None:
-        """Writes the record, and the trace where there is one, durably."""
+        """Writes the record, and the trace where there is one, durably; the served events follow a little later."""
         self.records.write(served.answer.record, served.answer.trace)
+        if self._served is not None:
+            self._served.add(served.record, served.item_ids)
 
     @contextmanager
     def _reader(self, user: int) -> Iterator[Any]:

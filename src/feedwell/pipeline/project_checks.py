@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from feedwell.core import columns, registry
-from feedwell.core.event import CATALOG_PREFIX
+from feedwell.core.event import CATALOG_PREFIX, SERVED
 from feedwell.core.project import EntitySection, PartSection, Project
 from feedwell.core.validation import FILE, Finding, Path, findings_in, nearest, one_of
 
@@ -25,7 +25,7 @@ _RESERVED = frozenset(v for k, v in vars(columns).items() if k.isupper()) - {"us
 
 def findings_of(project: Project, data: Mapping[str, Any]) -> Iterator[Finding]:
     """Everything wrong between sections; `data` is the file as read, which also names what did not validate."""
-    events = {*project.event_types, *_keys(data, "event")}
+    events = {*project.event_types, *_keys(data, "event"), SERVED}
     for check in (_names, _entities, _objectives, _features, _parts, _references, _backends):
         yield from check(project, data, events)
 
@@ -40,6 +40,11 @@ def _names(project: Project, data: Mapping[str, Any], events: set[str]) -> Itera
     for name in _keys(data, "event"):
         if not name or name.startswith(CATALOG_PREFIX):
             yield Finding(("event", name), f"'{name}' cannot be an event type", "a name that does not begin with $")
+        elif name == SERVED:
+            yield Finding(("event", name), "'served' is what the server appends for every slot", "another name")
+    for name, event in project.event.items():
+        if event.undone_by == SERVED:
+            yield Finding(("event", name, "undone_by"), "being served undoes nothing", "another event type")
 
 
 def _entities(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:
@@ -75,6 +80,8 @@ def _objectives(project: Project, data: Mapping[str, Any], events: set[str]) -> 
     known = _keys(data, "objective")
     for name, objective in project.objective.items():
         yield from _events(("objective", name, "events"), objective.events, events)
+        if SERVED in objective.events:
+            yield Finding(("objective", name, "events"), "being served is no outcome", "something that a user does")
         if objective.given is not None and objective.given not in known:
             yield _unknown(("objective", name, "given"), "objective", objective.given, known)
         chain, at = [name], objective.given
@@ -100,14 +107,17 @@ def _parts(project: Project, data: Mapping[str, Any], events: set[str]) -> Itera
     sections: list[tuple[str, Path, PartSection, str]] = []
     for kind, declared in (("source", project.source), ("filter", project.filter)):
         sections += [(kind, (kind, name), part, part.kind or name) for name, part in declared.items()]
-    if project.ranker is not None:
-        sections.append(("scorer", ("ranker",), project.ranker, project.ranker.kind))
+    for name, ranker in (("light", project.light), ("ranker", project.ranker)):
+        if ranker is not None:
+            sections.append(("scorer", (name,), ranker, ranker.kind))
     sections.append(("scorer", ("value",), project.value, project.value.kind or "value"))
     sections.append(("slate", ("slate",), project.slate, project.slate.kind))
     for kind, path, part, name in sections:
         known = registry.names(kind)
         if name not in known:
-            yield _unknown((*path, "kind") if part.kind or path == ("ranker",) else path, kind, name, known)
+            yield _unknown(
+                (*path, "kind") if part.kind or path in (("light",), ("ranker",)) else path, kind, name, known
+            )
             continue
         listed = part.options.get("events", ())
         yield from _events((*path, "events"), listed if isinstance(listed, list | tuple) else (), events)
@@ -120,6 +130,8 @@ def _parts(project: Project, data: Mapping[str, Any], events: set[str]) -> Itera
 
 def _references(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:
     yield from _events(("data", "exposure"), project.data.exposure, events)
+    if project.light is not None and "ranker" not in data:
+        yield Finding(("light",), "chooses what [ranker] scores, and there is none", "a [ranker], or no [light]")
     objectives, sources = _keys(data, "objective"), _keys(data, "source")
     if project.evaluate.relevant is not None and project.evaluate.relevant not in objectives:
         yield _unknown(("evaluate", "relevant"), "objective", project.evaluate.relevant, objectives)

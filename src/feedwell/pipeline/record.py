@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,19 +21,30 @@ if TYPE_CHECKING:
 RETRIEVED, IN_SLATE = "retrieved", "in slate"
 
 
-def slate_record(
-    pipeline: Pipeline,
-    request: Request,
-    reader: Reader,
-    ask: Ask,
-    slate: Slate,
-    scored: Candidates,
-    draws: list[dict[str, Any]],
-    done: Candidates,
-    notes: Notes,
-    fallback: str,
-) -> SlateRecord:
-    rows = slate.rows_n
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """One request run to its end: all that its record and its trace are written from.
+
+    `done` are all candidates with what became of each, `scored` those that the slate saw, `draws` what each slot was
+    drawn from.
+    """
+
+    request: Request
+    ask: Ask
+    reader: Reader
+    retrieved: Mapping[str, Retrieved]
+    done: Candidates
+    scored: Candidates
+    slate: Slate
+    draws: list[dict[str, Any]]
+    notes: Notes
+    fallback: str
+
+
+def slate_record(pipeline: Pipeline, ran: Ran) -> SlateRecord:
+    """What is kept of every answer."""
+    request, ask, reader, slate = ran.request, ran.ask, ran.reader, ran.slate
+    scored, notes, rows = ran.scored, ran.notes, slate.rows_n
     n_item = len(pipeline.item_columns)
     if slate.unscored and pipeline.ranker is not None:
         notes.degrade("slate", "no value for a slot: retrieval order", kind="unscored")
@@ -61,15 +73,15 @@ def slate_record(
         user_features={name: float(request.side.features.get(name, np.nan)) for name in pipeline.user_columns},
         assignments=dict(request.assignments),
         degraded=list(notes.degraded),
-        counts=_counts(done, notes),
+        counts=_counts(ran.done, notes),
         widths=dict(notes.widths),
-        draws=draws,
+        draws=ran.draws,
         explore=asdict(pipeline.project.slate.explore if ask.explore else NO_EXPLORATION),
         exclude=request.exclude.tolist(),
         prefix=request.prefix.tolist(),
         short=slate.short,
         relaxed=list(slate.relaxed),
-        fallback=fallback,
+        fallback=ran.fallback,
         stage_ms={**{k: round(v, 3) for k, v in notes.stage_ms.items()}, "total": round(notes.elapsed_ms, 3)},
         traced=ask.trace,
     )
@@ -81,20 +93,15 @@ def accounted(counts: dict[str, int]) -> int:
     return counts[RETRIEVED] - gone
 
 
-def trace_of(
-    pipeline: Pipeline,
-    request: Request,
-    retrieved: dict[str, Retrieved],
-    scored: Candidates,
-    done: Candidates,
-) -> dict[str, Any]:
+def trace_of(pipeline: Pipeline, ran: Ran) -> dict[str, Any]:
     """Everything that the request saw: enough to run it again without any store."""
+    request, scored, done = ran.request, ran.scored, ran.done
     columns = {name: scored.columns[name] for name in pipeline.item_columns if name in scored.columns}
     return {
         "request_id": request.request_id,
         "context": dict(request.context),
         "side": dump_side(request.side),
-        "retrieved": {name: {"keys": r.keys_N, "scores": r.scores_N} for name, r in retrieved.items()},
+        "retrieved": {name: {"keys": r.keys_N, "scores": r.scores_N} for name, r in ran.retrieved.items()},
         "all": {"keys": done.keys_N, "sources": done.sources_N, "status": done.status_N, "reasons": list(done.reasons)},
         "scored": {
             "keys": scored.keys_N,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from feedwell.core.candidates import NOT_SELECTED, Candidates, Float, Retrieved, merge
 from feedwell.core.keys import contains, union
-from feedwell.core.protocols import Filter, SlateStep
+from feedwell.core.protocols import Filter, Scorer, SlateStep
 from feedwell.core.request import NO_KEYS, Keys, Request, UserSide
 from feedwell.core.rng import stream
 from feedwell.core.sampler import build_slate
@@ -24,7 +24,7 @@ from feedwell.pipeline.ask import Answer, Ask, Reader
 from feedwell.pipeline.draws import RecordedStep
 from feedwell.pipeline.gather import Pace, gather
 from feedwell.pipeline.notes import Notes
-from feedwell.pipeline.record import slate_record, trace_of
+from feedwell.pipeline.record import Ran, slate_record, trace_of
 from feedwell.pipeline.returned import sound_columns, sound_mask, sound_rows
 from feedwell.pipeline.tape import Taped
 
@@ -60,7 +60,9 @@ def run(pipeline: Pipeline, ask: Ask, reader: Reader, pace: Pace | None, notes: 
     """The whole flow for one request; with a pace the sources keep to the deadline."""
     tape = Taped(reader) if ask.trace else None
     request, retrieved, pool, fallback, shown = _candidates(pipeline, ask, tape or reader, pace, notes)
+    offered = pool.live
     with notes.stage("score"):
+        pool = _lightened(pipeline, request, pool, notes)
         scored = _scored(pipeline, request, pool.live, notes)
     pool = replace(pool, live=scored)
     with notes.stage("slate"):
@@ -71,11 +73,27 @@ def run(pipeline: Pipeline, ask: Ask, reader: Reader, pace: Pace | None, notes: 
     notes.telemetry.observe_ms("request", notes.elapsed_ms)
     if pace is not None:
         pace.answered(notes)
-    record = slate_record(pipeline, request, reader, ask, slate, scored, draws, done, notes, fallback)
-    trace = None
-    if tape is not None:
-        trace = trace_of(pipeline, request, retrieved, scored, done) | {"items": tape.items()}
-    return Answer(request=request, record=record, slate=slate, scored=scored, candidates=done, trace=trace)
+    ran = Ran(
+        request=request,
+        ask=ask,
+        reader=reader,
+        retrieved=retrieved,
+        done=done,
+        scored=scored,
+        slate=slate,
+        draws=draws,
+        notes=notes,
+        fallback=fallback,
+    )
+    return Answer(
+        request=request,
+        record=slate_record(pipeline, ran),
+        slate=slate,
+        offered=offered,
+        scored=scored,
+        candidates=done,
+        trace=None if tape is None else trace_of(pipeline, ran) | {"items": tape.items()},
+    )
 
 
 def retrieve(pipeline: Pipeline, ask: Ask, reader: Reader, notes: Notes) -> Candidates:
@@ -240,11 +258,33 @@ def _featured(pipeline: Pipeline, rows: Candidates, read_NF: Float, user_F: NDAr
     )
 
 
+def _lightened(pipeline: Pipeline, request: Request, pool: Pool, notes: Notes) -> Pool:
+    """Only what the light ranker values most; without its value, the first in retrieval order."""
+    section = pipeline.project.light
+    if section is None or pipeline.ranker is None:
+        return pool
+    limit = max(request.n, math.ceil(section.keep * request.width))
+    if len(pool.live) <= limit:
+        return pool
+    live = (
+        pool.live if pipeline.light is None else _valued(pipeline, "light", pipeline.light, request, pool.live, notes)
+    )
+    keep_n = np.zeros(len(live), np.bool_)
+    keep_n[np.argsort(-live.value_N, kind="stable")[:limit]] = True  # NaN comes last; what ties, in retrieval order
+    return pool.keep(keep_n, "cut.light")
+
+
 def _scored(pipeline: Pipeline, request: Request, live: Candidates, notes: Notes) -> Candidates:
     """With predictions and a value; both NaN where their scorer failed, so that retrieval order decides."""
     if pipeline.ranker is None or not len(live):
         return live
-    columns = dict(_columns_of("ranker", pipeline.ranker, request, live, notes))
+    return _valued(pipeline, "ranker", pipeline.ranker, request, live, notes)
+
+
+def _valued(
+    pipeline: Pipeline, name: str, ranker: Scorer, request: Request, live: Candidates, notes: Notes
+) -> Candidates:
+    columns = dict(_columns_of(name, ranker, request, live, notes))
     value_N = columns.pop(VALUE, None)
     live = live.with_columns(predictions={name: _locked(p_N) for name, p_N in columns.items()})
     if value_N is None and columns:

@@ -21,6 +21,7 @@ from feedwell.pipeline.gather import Pace
 from feedwell.pipeline.online import OnlineState
 from feedwell.pipeline.path import RequestPath, Served, Wish
 from feedwell.pipeline.project_folder import STATE_FOLDER
+from feedwell.pipeline.served import ServedEvents
 from feedwell.serving import reload
 from feedwell.serving.lane import Lane
 from feedwell.stores.log import EventLog
@@ -52,6 +53,7 @@ class Runtime:
         self.pace = Pace.of(compiled.project.serving.deadline / 1e3, telemetry=self.telemetry)
         self.pace.retries.start()
         self.lane = Lane(size=compiled.project.serving.queue, telemetry=self.telemetry)
+        self.served = ServedEvents(self.log, self.telemetry)
         self._secret = secret_of(inside)
         self.path = self._path_of(compiled)
         self.warmed = False
@@ -144,6 +146,7 @@ class Runtime:
             self._watch.join(timeout=10)
         self.pace.retries.stop()
         self.lane.close()
+        self.served.close()
         self.online.close()
         self.records.close()
         self.log.close()
@@ -165,6 +168,7 @@ class Runtime:
             records=self.records,
             clock=self.clock,
             secret=self._secret,
+            served=self.served,
         )
 
     def _project_of(self, release_id: str) -> Any:

@@ -13,11 +13,11 @@ from feedwell.core.columns import ITEM, USER, T
 from feedwell.core.errors import DataError
 from feedwell.data.exposure import exposures
 from feedwell.data.interactions import UserEvents
-from feedwell.data.labels import UNTIL, labels
+from feedwell.data.labels import CLOSES, UNTIL, labels
 from feedwell.data.split import SPANS, Spans
 from feedwell.pipeline.compile import Pipeline
 from feedwell.pipeline.replay import replay_requests
-from feedwell.training.coverage import coverage, label_counts, require_coverage
+from feedwell.training.coverage import coverage_rows, label_counts, require_coverage, served_slots
 from feedwell.training.evaluate import report
 from feedwell.training.heads import carve_valid, head_rows
 from feedwell.training.inputs import Inputs, measured
@@ -87,7 +87,7 @@ def measure(
     with measured() as cost:
         walked = walk(inputs, pipeline, events, cut, moments, builder=builder)
     test_rows = builder.build() if builder is not None else None
-    seen = coverage(parts.features, train_rows, test_rows) if train_rows is not None else ()
+    seen = _coverage(inputs, parts, pipeline, train_rows, test_rows)
     require_coverage(project, parts.features, seen)
     heads: tuple[HeadRow, ...] = ()
     if train_rows is not None and test_rows is not None:
@@ -107,6 +107,14 @@ def measure(
     )
 
 
+def _coverage(
+    inputs: Inputs, parts: Parts, pipeline: Pipeline, train: Rows | None, test: Rows | None
+) -> tuple[CoverageRow, ...]:
+    if train is None:
+        return ()
+    return coverage_rows(parts.features, train, test, served_slots(inputs, parts.features, Names.of_pipeline(pipeline)))
+
+
 def _labelled(inputs: Inputs, events: UserEvents, cut: Spans) -> pa.Table:
     """Exposures of the whole log with labels that do not look beyond the span that each is in."""
     project, view = inputs.project, inputs.view()
@@ -118,8 +126,9 @@ def _labelled(inputs: Inputs, events: UserEvents, cut: Spans) -> pa.Table:
             {USER: pa.array([], pa.int64()), ITEM: pa.array([], pa.int64()), T: pa.array([], pa.int64())}
         )
     shown = exposures(view, project, slots=slots, retrieved=retrieved)
-    until = cut.span_end(shown[USER].to_numpy(), shown[T].to_numpy())
-    return labels(view, project, shown.append_column(UNTIL, pa.array(until)))
+    user_X, t_X = shown[USER].to_numpy(), shown[T].to_numpy()
+    shown = shown.append_column(UNTIL, pa.array(cut.span_end(user_X, t_X)))
+    return labels(view, project, shown.append_column(CLOSES, pa.array(cut.closes(user_X, t_X))))
 
 
 def _train_rows(inputs: Inputs, first: Parts, events: UserEvents, cut: Spans, shown: pa.Table, span_X: Any) -> Rows:
@@ -144,12 +153,11 @@ def _train_rows(inputs: Inputs, first: Parts, events: UserEvents, cut: Spans, sh
 
 
 def _visit(inputs: Inputs, pipeline: Pipeline, cut: Spans, moments: Moments, builder: RowBuilder) -> None:
-    until_R = cut.span_end(moments.user_R, moments.t_R)
-    of = dict(zip(zip(moments.user_R.tolist(), moments.t_R.tolist(), strict=True), until_R.tolist(), strict=True))
+    ends = moments.ends(cut)
     asks = asks_of(inputs, moments, n=None, salt="train")
 
     def visit(ask: Any, reader: Any) -> None:
-        builder.add(ask.user, ask.t, pipeline.retrieve(ask, reader), of[ask.user, ask.t])
+        builder.add(ask.user, ask.t, pipeline.retrieve(ask, reader), *ends[ask.user, ask.t])
 
     for done, _ in enumerate(replay_requests(pipeline.features, inputs.batches(), asks, visit)):
         if done % 200 == 0:

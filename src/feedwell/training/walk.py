@@ -43,6 +43,12 @@ class Moments:
     def __len__(self) -> int:
         return len(self.user_R)
 
+    def ends(self, spans: Spans) -> dict[tuple[int, int], tuple[int, int]]:
+        """(user, t) → (until, closes): how far labels may look, and by when a window counts as closed."""
+        until_R, closes_R = spans.span_end(self.user_R, self.t_R), spans.closes(self.user_R, self.t_R)
+        keys = zip(self.user_R.tolist(), self.t_R.tolist(), strict=True)
+        return dict(zip(keys, zip(until_R.tolist(), closes_R.tolist(), strict=True), strict=True))
+
 
 def moments_of(events: UserEvents, spans: Spans, wanted: Sequence[int], most: int | None, salt: str) -> Moments:
     """One per (user, ts) of those spans; at most `most`, chosen by hash, so that every run takes the same."""
@@ -140,7 +146,7 @@ def walk(
     fitted = Popularity(events, positive_E, n_items, events.item_E[positive_E & before])
     relevance = Relevance(events, positive_E, project.evaluate.horizon)
     walked = Walked(k=project.evaluate.k)
-    until_R = spans.span_end(moments.user_R, moments.t_R)
+    ends = moments.ends(spans)
 
     def visit(ask: Ask, reader: Reader) -> None:
         answer = pipeline.run(ask, reader)
@@ -160,7 +166,7 @@ def walk(
         walked.known_R.append(known)
         walked.user_features.append({c: answer.request.side.features.get(c, np.nan) for c in _slice_columns(pipeline)})
         if builder is not None:
-            builder.add(ask.user, ask.t, answer.offered, int(until_R[len(walked.user_R) - 1]))
+            builder.add(ask.user, ask.t, answer.offered, *ends[ask.user, ask.t])
 
     asks = asks_of(inputs, moments, n=project.evaluate.k, salt="evaluate")
     for done, _ in enumerate(replay_requests(pipeline.features, inputs.batches(), asks, visit)):
