@@ -62,7 +62,7 @@ def main() -> None:
             ('[filter.seen]\nevents = ["buy"]', '[filter.seen]\nevents = ["view", "cart", "buy"]'),
             ('relevant = "cart"', 'relevant = "touch"'),
             ('horizon = "7d"', 'horizon = "1us"'),
-            ("max_requests = 3000", "min_feature_share = 0.0\nmax_requests = 3000"),
+            ("max_requests = 6000", "min_feature_share = 0.0\nmax_requests = 6000"),
             ("explore = { first = 6, last = 10,", "explore = { first = 1, last = 0,"),
         ]
         with workspace_of("retailrocket", changes) as workspace, Stopwatch() as watch:

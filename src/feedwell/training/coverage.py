@@ -1,40 +1,86 @@
-"""Coverage: which features say anything, at train and at serve."""
+"""Coverage: which features say anything, at train and at serve, and whether serving read what training reads."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+import pyarrow.compute as pc
 
-from feedwell.core.columns import label
+from feedwell.core.columns import ITEM, USER, T, label
 from feedwell.core.errors import CheckFailed
 from feedwell.core.project import Project
 from feedwell.features import FeatureSet
+from feedwell.features.coverage import coverage
+from feedwell.training.inputs import Inputs
 from feedwell.training.report import CoverageRow
-from feedwell.training.rows import Rows
+from feedwell.training.rows import Matrix, Names, Rows, batch_features
 
 
-def coverage(features: FeatureSet, train: Rows, serve: Rows | None) -> tuple[CoverageRow, ...]:
-    """One row per feature column. As served: the candidates that requests of the test span scored; NaN without any."""
+def coverage_rows(
+    features: FeatureSet, train: Rows, replayed: Rows | None, served: Served | None
+) -> tuple[CoverageRow, ...]:
+    """One row per feature column: what was there in training, and as served.
+
+    As served: what slate records hold; before there are any, what requests of the test span scored under replay.
+    """
     of = {c.name: c.feature for c in features.columns}
-    train_NF = train.ranking.features_NF
-    serve_NF = serve.ranking.features_NF[~serve.exposed_N] if serve is not None else train_NF[:0]
-    rows = []
-    for f, name in enumerate(train.ranking.feature_names):
-        rows.append(
-            CoverageRow(
-                feature=name,
-                declared=of.get(name, "") in features.project.feature,
-                train_non_null=_share(~np.isnan(train_NF[:, f])),
-                train_non_zero=_share(~np.isnan(train_NF[:, f]) & (train_NF[:, f] != 0)),
-                serve_non_null=_share(~np.isnan(serve_NF[:, f])),
-                serve_non_zero=_share(~np.isnan(serve_NF[:, f]) & (serve_NF[:, f] != 0)),
-                gap=train.gap.get(name, float("nan")),
-            )
+    names = train.ranking.feature_names
+    in_training = coverage(names, train.ranking.features_NF)
+    serve_NF = train.ranking.features_NF[:0]
+    if served is not None:
+        serve_NF = served.recorded_NF
+    elif replayed is not None:
+        serve_NF = replayed.ranking.features_NF[~replayed.exposed_N]
+    at_serve = coverage(names, serve_NF)
+    return tuple(
+        CoverageRow(
+            feature=name,
+            declared=of.get(name, "") in features.project.feature,
+            train_non_null=in_training[name].known,
+            train_non_zero=in_training[name].nonzero,
+            serve_non_null=at_serve[name].known,
+            serve_non_zero=at_serve[name].nonzero,
+            gap=train.gap.get(name, float("nan")),
+            serving_gap=served.gap.get(name, float("nan")) if served is not None else float("nan"),
         )
-    return tuple(rows)
+        for name in names
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """Slots as they were scored: `recorded_NF` in the order of training rows (NaN where a record has no such feature);
+    `gap`: feature → share of the slots whose recorded value is not what the batch plan reads for that t.
+
+    A slot's item side was read from what the projector had folded, so events on their way account for some of the gap.
+    """
+
+    recorded_NF: Matrix
+    gap: Mapping[str, float]
+
+
+def served_slots(inputs: Inputs, features: FeatureSet, names: Names, *, most: int = 2_000) -> Served | None:
+    """The newest `most` recorded slots of this epoch; None before anything was served."""
+    slots = inputs.slots()
+    if slots is None:
+        return None
+    slots = slots.filter(pc.equal(slots["epoch"], inputs.log.epoch))
+    slots = slots.slice(max(0, slots.num_rows - most))
+    if not slots.num_rows:
+        return None
+    recorded_NF = np.full((slots.num_rows, len(names.all)), np.nan, np.float32)
+    at = {name: f for f, name in enumerate(names.all)}
+    for column in ("user_features", "features"):
+        for n, cells in enumerate(slots[column].to_pylist()):
+            for name, value in cells or ():
+                if name in at and value is not None:
+                    recorded_NF[n, at[name]] = value
+    batch_NF = batch_features(inputs, features, slots.select([USER, ITEM, T]), names)
+    differ = ~np.isclose(batch_NF, recorded_NF, rtol=1e-5, atol=1e-6, equal_nan=True)
+    return Served(recorded_NF=recorded_NF, gap={name: float(differ[:, at[name]].mean()) for name in names.read})
 
 
 def require_coverage(project: Project, features: FeatureSet, rows: Sequence[CoverageRow]) -> None:
@@ -65,7 +111,3 @@ def label_counts(shown: pa.Table, project: Project) -> dict[str, dict[str, int]]
             "open": int(np.isnan(y).sum()),
         }
     return out
-
-
-def _share(mask: NDArray[np.bool_]) -> float:
-    return float(mask.mean()) if len(mask) else float("nan")

@@ -94,7 +94,8 @@ class EvaluateReport(Report):
 class CoverageRow(Report):
     """Shares of values that are not null, and not zero, in the training rows and as served.
 
-    `gap`: of the rows that both readings gave, the share whose values differ.
+    `gap`: of the exposures that replay retrieved too, the share whose batch and online values differ; `serving_gap`: of
+    recorded slots, the share whose value then is not what the batch plan reads now.
     """
 
     feature: str
@@ -104,6 +105,7 @@ class CoverageRow(Report):
     serve_non_null: float
     serve_non_zero: float
     gap: float
+    serving_gap: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
-"""Ranking rows: exposures with their labels, and retrieved candidates that were not chosen, with features as of then.
+"""Ranking rows: exposures with their labels, and what sources retrieved beside them, with features as of then.
 
-An exposure's features come from the batch plan (`asof`), a negative's from the request path under replay; where an
+Of the retrieved, those that the user turned to within the longest window stay with what came of it, the others are
+sampled. An exposure's features come from the batch plan (`asof`), theirs from the request path under replay; where an
 exposure was also retrieved, both are there and the gap between them is measured.
 
 R requests, N rows, F features
@@ -22,7 +23,6 @@ from feedwell.core.protocols import RankingRows
 from feedwell.core.request import Keys
 from feedwell.core.rng import stream
 from feedwell.data.interactions import UserEvents
-from feedwell.data.labels import UNTIL
 from feedwell.features import FeatureSet, asof
 from feedwell.pipeline.compile import Pipeline
 from feedwell.training.inputs import Inputs
@@ -139,74 +139,98 @@ class RowBuilder:
         self._project = inputs.project
         self._shown = shown
         self._user_X, self._item_X = shown[USER].to_numpy(), shown[ITEM].to_numpy()
-        self._t_X, self._until_X = shown[T].to_numpy(), shown[UNTIL].to_numpy()
+        self._t_X = shown[T].to_numpy()
         self._of: dict[tuple[int, int], list[int]] = {}
         for x, key in enumerate(zip(self._user_X.tolist(), self._t_X.tolist(), strict=True)):
             self._of.setdefault(key, []).append(x)
+        self._outcomes = {name: events.outcomes(o) for name, o in self._project.objective.items()}
         self._acts = _acts(self._project, events)
-        self._negatives: list[_Negatives] = []
+        self._beside: list[_Beside] = []
         self._retrieved: dict[int, Matrix] = {}
 
-    def add(self, user: int, t: int, candidates: Candidates, until: int) -> None:
-        """Keeps `[train] negatives` of the candidates that the user did not choose, and what was read of exposures."""
+    def add(self, user: int, t: int, candidates: Candidates, until: int, closes: int) -> None:
+        """Keeps what was read of exposures, the candidates that the user turned to later, and `[train] negatives` of
+        those left alone. Labels look at nothing from `until` on; a window is closed if it ends by `closes`."""
         exposed = np.array(self._of.get((user, t), []), np.int64)
         x_NF = self._names.of(candidates)
         at = {key: n for n, key in enumerate(candidates.keys_N.tolist())}
         for x in exposed.tolist():
             if (n := at.get(int(self._item_X[x]))) is not None:
                 self._retrieved[x] = x_NF[n]
-        free = ~np.isin(candidates.keys_N, self._item_X[exposed]) & ~np.isin(candidates.keys_N, self._chosen(user, t))
-        pool = np.flatnonzero(free)
-        if not len(pool):
-            return
+        other_N = ~np.isin(candidates.keys_N, self._item_X[exposed])
+        turned_N = np.isin(candidates.keys_N, self._turned_to(user, t))
+        turned, pool = np.flatnonzero(other_N & turned_N), np.flatnonzero(other_N & ~turned_N)
         n = min(self._project.train.negatives, len(pool))
         rng = stream(self._project.project.seed, "negatives", str(user), str(t))
-        rows = np.sort(rng.choice(pool, n, replace=False))
-        self._negatives.append(
-            _Negatives(user, t, until, candidates.keys_N[rows].copy(), x_NF[rows], weight=len(pool) / n)
-        )
+        rows = np.concatenate([turned, np.sort(rng.choice(pool, n, replace=False)) if n else pool])
+        if not len(rows):
+            return
+        keys = candidates.keys_N[rows].copy()
+        weight = np.concatenate([np.ones(len(turned)), np.full(n, len(pool) / max(n, 1))])
+        self._beside.append(_Beside(user, t, keys, x_NF[rows], self._labels(user, t, keys, until, closes), weight))
 
     def build(self) -> Rows:
-        """Exposures first, in their order, then the negatives; `valid_N` is all False."""
+        """Exposures first, in their order, then what was retrieved beside them; `valid_N` is all False."""
         exposed_NF, gap = self._exposed_features()
-        negatives = self._negatives
-        n_each = [len(n.keys) for n in negatives]
-        of_all = np.repeat(np.arange(len(negatives)), n_each)
-        user_M = np.array([n.user for n in negatives], np.int64)[of_all]
-        t_M = np.array([n.t for n in negatives], np.int64)[of_all]
-        until_M = np.array([n.until for n in negatives], np.int64)[of_all]
-        labels = {}
-        for name, objective in self._project.objective.items():
-            closed = (t_M + objective.within <= until_M) & (objective.given is None)
-            y_M = np.where(closed, 0.0, np.nan)
-            labels[name] = np.concatenate([self._shown[label(name)].to_numpy(), y_M])
-        user_N, t_N = np.concatenate([self._user_X, user_M]), np.concatenate([self._t_X, t_M])
+        beside, shown = self._beside, self._shown
+        of_all = np.repeat(np.arange(len(beside)), [len(b.keys) for b in beside])
+        user_N = np.concatenate([self._user_X, np.array([b.user for b in beside], np.int64)[of_all]])
+        t_N = np.concatenate([self._t_X, np.array([b.t for b in beside], np.int64)[of_all]])
         group_N = np.unique(np.stack([t_N, user_N], axis=1), axis=0, return_inverse=True)[1].reshape(-1)
-        weight_M = np.array([n.weight for n in negatives], np.float64)[of_all]
         ranking = RankingRows(
-            features_NF=np.concatenate([exposed_NF, *(n.features for n in negatives)]).astype(np.float32),
+            features_NF=np.concatenate([exposed_NF, *(b.features for b in beside)]).astype(np.float32),
             feature_names=self._names.all,
-            labels=labels,
+            labels={
+                name: np.concatenate([shown[label(name)].to_numpy(), *(b.labels[name] for b in beside)])
+                for name in self._project.objective
+            },
             group_N=group_N.astype(np.int64),
-            weight_N=np.concatenate([np.ones(len(self._user_X)), weight_M]),
+            weight_N=np.concatenate([np.ones(len(self._user_X)), *(b.weight for b in beside)]),
             valid_N=np.zeros(len(user_N), np.bool_),
         )
         return Rows(
             ranking=ranking,
             user_N=user_N,
-            item_N=np.concatenate([self._item_X, *(n.keys for n in negatives)]).astype(np.int64),
+            item_N=np.concatenate([self._item_X, *(b.keys for b in beside)]).astype(np.int64),
             t_N=t_N,
             exposed_N=np.arange(len(user_N)) < len(self._user_X),
             gap=gap,
         )
 
-    def _chosen(self, user: int, t: int) -> Keys:
+    def _turned_to(self, user: int, t: int) -> Keys:
+        """Items that the user acted on within the longest window, wherever they found them."""
         rows = self._events.rows_of(user)
         rows = rows[self._acts[rows]]
         within = max((o.within for o in self._project.objective.values()), default=0)
         at = self._events.at_E[rows]
-        chosen: Keys = self._events.item_E[rows[(at >= t) & (at < t + within)]]
-        return chosen
+        turned: Keys = self._events.item_E[rows[(at >= t) & (at < t + within)]]
+        return turned
+
+    def _labels(self, user: int, t: int, keys: Keys, until: int, closes: int) -> dict[str, Float]:
+        """objective → y of each key: what the user did with it in `[t, t + within)`, if not taken back by then."""
+        raw = {name: self._outcome(name, user, t, keys, until, closes) for name in self._project.objective}
+        made = {}
+        for name, objective in self._project.objective.items():
+            y, parent = raw[name], objective.given
+            while parent is not None:
+                y = np.where(raw[parent] > 0, y, np.nan)
+                parent = self._project.objective[parent].given
+            made[name] = y
+        return made
+
+    def _outcome(self, name: str, user: int, t: int, keys: Keys, until: int, closes: int) -> Float:
+        objective, events = self._project.objective[name], self._events
+        if t + objective.within > closes:
+            return np.full(len(keys), np.nan)
+        stop = min(t + objective.within, until)
+        rows = events.rows_of(user)
+        rows = rows[self._outcomes[name][rows] & (events.at_E[rows] >= t) & (events.at_E[rows] < stop)]
+        rows = rows[events.undone_at_E[rows] >= stop]
+        amount = np.nan_to_num(events.value_E[rows]) if objective.kind in ("duration", "amount") else np.ones(len(rows))
+        y = np.zeros(len(keys))
+        for key, each in zip(events.item_E[rows].tolist(), amount.tolist(), strict=True):
+            y[keys == key] += each
+        return np.minimum(y, 1.0) if objective.kind == "binary" else y
 
     def _exposed_features(self) -> tuple[Matrix, dict[str, float]]:
         frame = self._shown.select([USER, ITEM, T])
@@ -249,13 +273,15 @@ class Names:
 
 
 @dataclass(frozen=True)
-class _Negatives:
+class _Beside:
+    """What sources retrieved for one request beside its exposures."""
+
     user: int
     t: int
-    until: int
     keys: Keys
     features: Matrix
-    weight: float
+    labels: Mapping[str, Float]
+    weight: Float
 
 
 def batch_features(inputs: Inputs, features: FeatureSet, frame: pa.Table, names: Names) -> Matrix:
