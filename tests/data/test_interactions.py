@@ -1,0 +1,64 @@
+"""What sources fit on: events of earlier spans, with what was taken back marked as it was known then."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from feedwell.core.project import Project, SplitSection
+from feedwell.data.interactions import user_events
+from feedwell.data.split import spans
+
+PROJECT = Project.model_validate(
+    {
+        "project": {"name": "p"},
+        "event": {"like": {"undone_by": "unlike"}},
+        "objective": {"like": {"events": ["like"], "within": 4, "where": "value >= 2"}},
+    }
+)
+
+
+def row(type_, t, user=1, item=1, value=None):
+    return {"type": type_, "user": user, "item": item, "ts": t, "available_at": t, "value": value}
+
+
+@pytest.fixture
+def found(log_of):
+    rows = [
+        row("like", 0, value=2.0),
+        row("like", 1, item=2, value=1.0),
+        row("like", 2, item=3, value=5.0),
+        row("unlike", 3),
+        row("view", 5, user=2),
+        row("view", 6, user=2),
+        row("unlike", 7, item=3),
+        row("like", 8, value=3.0),
+        row("view", 9, user=2),
+        row("$item", 10, user=-1),
+    ]
+    view = log_of(rows)
+    return user_events(view, PROJECT), spans(view, SplitSection())
+
+
+def test_an_undo_counts_only_once_it_was_known(found):
+    events, cut = found
+    assert len(events.user_E) == 9
+    first = events.before(cut, 1)
+    assert first.at_E.tolist() == [0, 1, 2, 3, 5]
+    assert first.undone_E.tolist() == [True, False, False, False, False]
+    assert first.until == 6
+    everything = events.before(cut, 4)
+    assert everything.undone_E.tolist() == [True, False, True, False, False, False, False, False, False]
+
+
+def test_positives_hold_the_condition_and_outlast_their_window(found):
+    events, _ = found
+    # The like of item 1 was taken back after 3 µs, that of item 3 after 5: beyond its window of 4.
+    assert events.at_E[events.positives(PROJECT.objective["like"])].tolist() == [2, 8]
+
+
+def test_rows_of_a_user_are_in_order(found):
+    events, _ = found
+    assert events.at_E[events.rows_of(2)].tolist() == [5, 6, 9]
+    assert events.rows_of(99).tolist() == []
+    assert np.array_equal(events.moments()[0], np.sort(events.user_E))
