@@ -149,6 +149,24 @@ def test_who_waits_is_content_with_what_another_folded(shop: Shop) -> None:
     other.close()
 
 
+def test_history_that_comes_between_two_batches_is_built_in_not_folded(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, calls, rows = shop.log.read, [], history_rows(shop, 40)
+
+    def load_and_read(after_offset: int, limit: int) -> pa.Table:
+        calls.append(after_offset)
+        if len(calls) == 2:
+            shop.log.load_history([rows])
+        return read(after_offset, limit)
+
+    monkeypatch.setattr(shop.log, "read", load_and_read)
+    shop.put(*history(n=4))
+    shop.clock.advance(100_000)
+    assert shop.projector.states.epoch == 1
+    assert values(shop.compiled.features, shop)[2] == shop.log.high_water()[0]
+
+
 def test_an_event_that_comes_while_the_end_is_looked_for_is_not_stepped_over(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

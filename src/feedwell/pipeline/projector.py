@@ -171,6 +171,10 @@ class Projector:
         if self._fold is None:
             raise Unavailable("the projector has no state open: call refresh first")
         batch = self._log.read(self._after, self._batch)
+        if self._log.epoch != self._epoch:
+            # History was loaded meanwhile, and the batch may hold some: a new state is built from it instead.
+            self.refresh()
+            return 0
         if not batch.num_rows:
             return self._skip_forgotten()
         begin = monotonic()
