@@ -8,6 +8,7 @@ REBUILD    the same, and that other process loads history: each time a state of 
 from __future__ import annotations
 
 import itertools
+import logging
 import tempfile
 import threading
 import time
@@ -111,6 +112,7 @@ class FoldScenario:
     def work(self, folder: Path, seed: int, ack: Ack) -> None:
         if self._split:
             LmdbState.update = _update_in_two  # type: ignore[method-assign]
+        logging.getLogger("feedwell.projector").addHandler(_Warned(ack))
         log = self._open(folder)
         if self._what == "fold":
             threading.Thread(target=_append, args=(log, str(seed), ack), daemon=True).start()
@@ -149,7 +151,7 @@ class FoldScenario:
 
 
 class _Folded(Telemetry):
-    """Acknowledges each folded batch; tells when the projector had to save itself from an error."""
+    """Acknowledges each folded batch."""
 
     def __init__(self, projector: Projector, ack: Ack) -> None:
         super().__init__()
@@ -162,8 +164,17 @@ class _Folded(Telemetry):
                 head = read_head(txn)
             assert head is not None
             self._ack(f"folded {head.epoch}-{head.offset}")
-        elif name == "projector_errors":
-            self._ack("wrong: the projector failed, see its log")
+
+
+class _Warned(logging.Handler):
+    """No kill may cost an error, nor a state that has to be built again."""
+
+    def __init__(self, ack: Ack) -> None:
+        super().__init__(logging.WARNING)
+        self._ack = ack
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._ack(f"wrong: {record.getMessage()} {record.exc_info or ''}".replace("\n", " ")[:1000])
 
 
 def _append(log: EventLog, name: str, ack: Ack, stop: threading.Event | None = None) -> None:

@@ -151,6 +151,24 @@ def test_a_state_that_a_power_cut_may_have_torn_is_not_read(tmp_path, monkeypatc
             assert txn.get(b"a") is None
 
 
+def test_a_kill_while_the_marker_is_written_tears_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "s.mdb"
+    LmdbState.open(path).close()
+    state = LmdbState.open(path)
+
+    def killed(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", killed)
+        with pytest.raises(KeyboardInterrupt):
+            put(state, a="1")
+    assert not path.with_name("s.mdb.writing").exists()
+    put(state, a="1")
+    assert path.with_name("s.mdb.writing").read_text() == lmdb_state._boot_id()
+    state.close()
+
+
 def test_an_epoch_is_swapped_whole(tmp_path):
     folder = StateDirectory(tmp_path / "state.lmdb")
     assert folder.epoch == -1

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import lmdb
 
 from feedwell.core.errors import Unavailable
+from feedwell.stores.durable import write_atomic
 from feedwell.stores.state.port import ReadTxn, WriteTxn
 
 T = TypeVar("T")
@@ -81,7 +82,8 @@ class LmdbState:
 
     def update(self, apply: Callable[[WriteTxn], T]) -> T:
         if not self._marked:
-            _marker(self.path).write_text(_boot_id())
+            # Whole and on the disk before the first row: half a marker would read as another boot's.
+            write_atomic(_marker(self.path), _boot_id().encode())
             self._marked = True
         while True:
             try:
