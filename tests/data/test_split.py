@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from feedwell.core.project import SplitSection
+from feedwell.core.project import Project, SplitSection
+from feedwell.data.interactions import user_events
 from feedwell.data.split import NEVER, Spans, spans
 
 events = st.lists(
@@ -71,6 +72,17 @@ def test_an_empty_log_has_spans(log_of, by):
     found = spans(log_of([]), SplitSection(by=by))
     assert found.span(np.array([3]), np.array([7])).tolist() == [0]
     assert found.end == 0
+
+
+def test_what_was_served_moves_no_cut_and_is_no_act(log_of):
+    did = [{"type": "view", "user": 1, "item": 1, "ts": i, "available_at": 10 * i} for i in range(10)]
+    shown = [{"type": "served", "user": 1, "item": 2, "ts": 500, "available_at": 85 + i} for i in range(40)]
+    section = SplitSection(fractions=(0.5, 0.2, 0.1, 0.2))
+    both = log_of(sorted([*did, *shown], key=lambda e: e["available_at"]))
+    assert spans(both, section).cut_U3.tolist() == spans(log_of(did), section).cut_U3.tolist()
+    assert spans(both, section).n_S.sum() == 10
+    project = Project.model_validate({"project": {"name": "p"}, "event": {"view": {}}})
+    assert user_events(both, project).types == ("view",)
 
 
 def test_users_never_seen_are_in_the_first_span():

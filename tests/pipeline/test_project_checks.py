@@ -128,6 +128,10 @@ def test_a_name_that_is_not_there_is_told_with_the_nearest(old: str, new: str, k
         ('[state]\nkind = "redis"', "state.kind", "not supported yet"),
         ('[releases]\nkind = "file"', "releases.kind", "no releases is called 'file'"),
         ('[event."$item"]', 'event.$item', "cannot be an event type"),
+        ("[event.served]", "event.served", "what the server appends"),
+        ('[objective.shown]\nevents = ["served"]', "objective.shown.events", "no outcome"),
+        ('[light]\nkind = "logistic"', "light", "there is none"),
+        ('[light]\nkind = "logistik"', "light.kind", "no scorer is called"),
         ("[entity.slot]", "entity.slot", "column of every event"),
         ('[feature."a b"]\nentity = "item"\naggregate = "age"', "feature.a b", "cannot be a name"),
         ('[source.transitions]\nwindow = "3x"', "source.transitions.window", "does not fit"),
@@ -137,6 +141,12 @@ def test_a_name_that_is_not_there_is_told_with_the_nearest(old: str, new: str, k
 def test_what_cannot_be_is_told(more: str, key: str, says: str) -> None:
     found = {p.key: p for p in problems_of(GOOD + more + "\n")}
     assert says in found[key].message
+
+
+def test_features_and_exposure_may_name_what_was_served() -> None:
+    text = GOOD.replace('exposure = ["view"]', 'exposure = ["served"]')
+    fatigue = '[feature.fatigue]\nentity = ["user", "item"]\naggregate = "count"\nevents = ["served"]\n'
+    assert "fatigue" in parse_project(text + fatigue, checks=[findings_of]).feature
 
 
 def test_objectives_given_each_other_in_a_circle_are_told() -> None:

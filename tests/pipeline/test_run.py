@@ -232,7 +232,8 @@ def accounting_shops(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shop
 
     found = {}
     for bad in ("test_raises", "test_nan", "test_odd", "test_million", "test_first"):
-        text = with_sections(f'[source.bad]\nkind = "{bad}"\n', base=RANKED).replace(
+        light = '[light]\nkind = "test_scorer_nan"\nkeep = 12\n'
+        text = with_sections(f'[source.bad]\nkind = "{bad}"\n', light, base=RANKED).replace(
             "trace_share = 0.0", "trace_share = 0.0\nmax_candidates = 30"
         )
         shop = found[bad] = open_shop(tmp_path_factory.mktemp(bad), text)

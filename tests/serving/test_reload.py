@@ -60,3 +60,37 @@ def test_a_release_waits_until_its_features_are_kept(servers: Callable[..., Serv
     server.fold()
     assert server.runtime.look() is True
     assert server.feed()["release"] == release_id
+
+
+def test_a_release_with_other_events_or_entities_waits_for_a_restart(servers: Callable[..., Server]) -> None:
+    server = servers()
+    server.runtime._stop.set()
+    server.runtime._watch.join(10)  # type: ignore[union-attr]
+    runtime = server.runtime
+    first = publish(server, LONGER)
+    assert runtime.look() is True
+    for more in ("[event.share]\n", "[entity.maker]\n", '[entity.price]\nfrom = "item.price"\n'):
+        other = publish(server, LONGER + "\n" + more)
+        assert runtime.look() is False
+        assert runtime.look() is False  # and says so once only
+        ready = server.get("/ready").json()
+        assert ready["ready"] is ready["restart_needed"] is True
+        assert other in ready["note"]
+        assert "restart" in ready["note"]
+        assert runtime.telemetry.value("restart_needed") == 1
+        assert server.feed()["release"] == first
+        runtime.releases.set_channel(CHAMPION, first)
+        assert runtime.look() is False
+        assert server.get("/ready").json()["restart_needed"] is False
+        assert runtime.telemetry.value("restart_needed") == 0
+
+
+def test_served_events_follow_the_answer_and_are_flushed_at_the_end(servers: Callable[..., Server]) -> None:
+    server = servers()
+    before = server.runtime.log.high_water()[0]
+    feeds = [server.feed("u1"), server.feed("somebody new")]
+    log = server.runtime.log
+    server.runtime.served.close()
+    rows = [row for row in log.read(before, 100).to_pylist() if row["type"] == "served"]
+    assert [row["request_id"] for row in rows] == [feed["request_id"] for feed in feeds for _ in feed["items"]]
+    assert [row["slot"] for row in rows] == [item["slot"] for feed in feeds for item in feed["items"]]

@@ -8,10 +8,25 @@ import pytest
 
 from feedwell.core.errors import CheckFailed
 from feedwell.data.log_view import LogView
+from feedwell.pipeline.path import Wish
 from feedwell.training import measure as measure_module
 from feedwell.training.walk import AS_OF, FITTED, PIPELINE
 
 DEAD = '[feature.dead]\nentity = "item"\naggregate = "count"\nevents = ["buy"]\nwhere = "value >= 99"\n'
+
+
+def test_a_light_ranker_is_trained_on_the_same_rows_and_released(shop):
+    ws = shop(("[ranker]", '[light]\nkind = "logistic"\nkeep = 8\n\n[ranker]'))
+    report = ws.train()
+    release = ws.releases.verify(report.release_id)
+    assert set(release.artifacts) == {"source.als", "light", "ranker"}
+    assert release.artifacts["light"].startswith("light/logistic/")
+    assert report.cost["fit light"]["cpu_s"] > 0
+    ws.publish(force=True)
+    answer = ws.path().prepare(Wish(user_id="u1")).answer
+    assert answer.record.counts["cut.light"] > 0
+    assert len(answer.scored) == 8 < len(answer.offered)
+    assert answer.record.degraded == []
 
 
 def test_from_events_to_a_published_release(shop):

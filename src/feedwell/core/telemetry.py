@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -32,7 +33,7 @@ class Telemetry:
         key = name, tuple(sorted(labels.items()))
         with self._lock:
             row = self._histograms.setdefault(key, np.zeros(len(_BUCKETS_MS) + 2))
-            row[int(np.searchsorted(_BUCKETS_MS, ms))] += 1
+            row[bisect_left(_BUCKETS_MS, ms)] += 1
             row[-1] += ms
 
     def value(self, name: str, **labels: str) -> float:

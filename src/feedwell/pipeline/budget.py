@@ -27,12 +27,14 @@ class DecayedTimes:
     def __init__(self, keep: float = 0.98) -> None:
         self._keep = keep
         self._weight_B = np.zeros(_N_BUCKETS)
+        self._known: dict[float, float] = {}
 
     @property
     def measured(self) -> bool:
-        return bool(self._weight_B.any())
+        return self.percentile(0.95) > 0
 
     def observe(self, ms: float) -> None:
+        self._known = {}  # asked for several times between two observations
         self._weight_B *= self._keep
         bucket = math.ceil(math.log(max(ms, _LOWEST_MS) / _LOWEST_MS) / math.log(_RATIO))
         self._weight_B[min(bucket, _N_BUCKETS - 1)] += 1
@@ -45,11 +47,11 @@ class DecayedTimes:
         >>> 2.0 <= times.percentile(.95) < 2.4
         True
         """
-        total = np.cumsum(self._weight_B)
-        if not total[-1]:
-            return 0.0
-        bucket = int(np.searchsorted(total, p * total[-1] - 1e-12))
-        return float(_LOWEST_MS * _RATIO ** min(bucket, _N_BUCKETS - 1))
+        if p not in self._known:
+            total_B = self._weight_B.cumsum()
+            bucket = min(int(total_B.searchsorted(p * total_B[-1] - 1e-12)), _N_BUCKETS - 1)
+            self._known[p] = _LOWEST_MS * _RATIO**bucket if total_B[-1] else 0.0
+        return self._known[p]
 
     def restart(self, ms: float) -> None:
         """Forgets all but one duration: what a part did before it came back says nothing about it now."""

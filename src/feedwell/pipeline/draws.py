@@ -38,7 +38,10 @@ class RecordedStep:
 
     def choose(self, row: int) -> None:
         self._slot += 1
-        rows = _pool(self._u_N, self._keys_N, self._explore.pool if self._explore.covers(self._slot) else 2)
+        if self._explore.covers(self._slot):
+            rows = _pool(self._u_N, self._keys_N, self._explore.pool)
+        else:
+            rows = _best_two(row, self._u_N)
         u_n = self._u_N[rows]
         self.draws.append({"rows": rows.tolist(), "keys": self._keys_N[rows].tolist(), "utility": u_n.tolist()})
         self._step.choose(row)
@@ -72,6 +75,17 @@ class _Recorded:
 
     def choose(self, row: int) -> None:
         self._slot += 1
+
+
+def _best_two(row: int, u_N: Float) -> NDArray[np.intp]:
+    """The chosen row and its runner-up, in row order; where it ties with several, any of those that it went before."""
+    rest_N = u_N.copy()
+    rest_N[row] = -np.inf
+    np.copyto(rest_N, -np.inf, where=rest_N != rest_N)  # NaN is infeasible while a finite utility is feasible
+    second = int(rest_N.argmax())
+    if u_N[row] != u_N[row] or rest_N[second] == -np.inf:
+        return np.array([row])
+    return np.array([row, second] if row < second else [second, row])
 
 
 def _pool(u_N: Float, keys_N: Keys, n: int) -> NDArray[np.intp]:

@@ -33,10 +33,10 @@ def sound_rows(name: str, returned: Any, k: int, width: float, notes: Notes) -> 
     if not valid_N.all():
         _refuse(notes, name, "invalid keys", int((~valid_N).sum()))
     keys_N, scores_N = keys_N[valid_N].astype(np.int64), scores_N[valid_N].astype(np.float64)
-    _, first = np.unique(keys_N, return_index=True)
-    if len(first) < len(keys_N):
+    sorted_N = np.sort(keys_N)
+    if (sorted_N[1:] == sorted_N[:-1]).any():
+        first = np.sort(np.unique(keys_N, return_index=True)[1])
         _refuse(notes, name, "duplicates", len(keys_N) - len(first))
-        first.sort()
         keys_N, scores_N = keys_N[first], scores_N[first]
     scores_N = np.where(np.isfinite(scores_N), scores_N, np.nan)
     if len(scores_N) and np.isnan(scores_N).all():

@@ -87,9 +87,11 @@ class ServedEvents:
                     break
                 stopped = shown is None
                 batch += [shown] if shown is not None else []
-            self._append(batch)
-            for _ in range(len(batch) + stopped):
-                self._queue.task_done()
+            try:
+                self._append(batch)
+            finally:
+                for _ in range(len(batch) + stopped):
+                    self._queue.task_done()
             if stopped:
                 return
         self._queue.task_done()
@@ -101,7 +103,7 @@ class ServedEvents:
             events = [event for shown in batch if shown.record.user not in gone for event in events_of(shown)]
             if events:
                 self._log.append(events)
-        except (FeedwellError, sqlite3.Error, OSError) as error:
+        except (FeedwellError, sqlite3.Error, OSError, ValueError) as error:  # ValueError: text that is no UTF-8
             _log.warning("%d served events are lost: %s", len(events), error)
             self._dropped(len(events), "append")
         else:
@@ -115,7 +117,7 @@ def events_of(shown: _Shown) -> Iterator[RawEvent]:
     """One event per slot, counted from 1 over the whole scroll. An answer that is added twice counts once."""
     record, first = shown.record, len(shown.record.prefix) + 1
     for slot, item_id in enumerate(shown.item_ids, first):
-        if item_id is not None:
+        if item_id is not None and record.user_id:
             yield RawEvent(
                 type=SERVED,
                 ts=record.t,

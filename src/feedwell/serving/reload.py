@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from feedwell.core.artifact import CHAMPION, Release
 from feedwell.core.errors import FeedwellError
@@ -46,6 +47,13 @@ def current(releases: ReleaseStore, folder: Path, channel: str = CHAMPION) -> Co
     """The channel's release, or the untrained project while the channel points nowhere."""
     release_id = releases.channel(channel)
     return untrained(folder) if release_id is None else load_release(releases, release_id, folder)
+
+
+def contract_of(project: Project) -> Any:
+    """What a process opened its log with: which keys, columns and event types there are. It cannot change underway."""
+    events = {name: section.model_dump() for name, section in project.event.items()}
+    entities = {name: section.model_dump(by_alias=True) for name, section in project.entity.items()}
+    return project.entities, dict(project.derived_entities), events, entities, project.data.max_future
 
 
 class FeatureSets:

@@ -33,6 +33,7 @@ WARM_REQUESTS = 8
 LAG_ALLOWED = 10_000
 """Events that may be unfolded when a worker becomes ready."""
 _LOOK_S = 0.25
+_RESTART = "release {} declares other entities or events than this server checks and stores: restart it; {} goes on"
 _log = logging.getLogger("feedwell.serving")
 
 
@@ -57,6 +58,8 @@ class Runtime:
         self._secret = secret_of(inside)
         self.path = self._path_of(compiled)
         self.warmed = False
+        self.restart_for = ""
+        """The channel's release that only a restarted worker can serve, because it declares other events."""
         self._caught_up = False
         self._stop = threading.Event()
         self._watch: threading.Thread | None = None
@@ -111,6 +114,8 @@ class Runtime:
             "lag_events": lag,
             "caught_up": self._caught_up,
             "warmed": self.warmed,
+            "restart_needed": bool(self.restart_for),
+            "note": _RESTART.format(self.restart_for, self.path.compiled.release_id) if self.restart_for else "",
         }
 
     def watch(self) -> None:
@@ -123,8 +128,15 @@ class Runtime:
         """Takes up the channel's release if it moved; whether it did. While it cannot serve, the old one goes on."""
         release_id = self.releases.channel(CHAMPION)
         if release_id is None or release_id == self.path.compiled.release_id:
+            self._restart_only_for("")
+            return False
+        if release_id == self.restart_for:
             return False
         try:
+            frozen = reload.frozen_project(self.releases.read(release_id), self.folder)
+            if reload.contract_of(frozen) != reload.contract_of(self.project):
+                self._restart_only_for(release_id)
+                return False
             compiled = reload.load_release(self.releases, release_id, self.folder)
             with self.online.reader(compiled.features):  # Unavailable until the projector keeps its features
                 compiled.warm()
@@ -137,6 +149,7 @@ class Runtime:
             )
             return False
         self.path = path
+        self._restart_only_for("")
         self.telemetry.count("reloads")
         return True
 
@@ -159,6 +172,13 @@ class Runtime:
                 self.look()
             except FeedwellError as error:
                 _log.info("not warm yet: %s", error)
+
+    def _restart_only_for(self, release_id: str) -> None:
+        """Notes, once, that a release waits for a restart; "" that none does."""
+        if release_id:
+            _log.error(_RESTART.format(release_id, self.path.compiled.release_id))
+        self.restart_for = release_id
+        self.telemetry.gauge("restart_needed", float(bool(release_id)))
 
     def _path_of(self, compiled: Compiled) -> RequestPath:
         return RequestPath(
