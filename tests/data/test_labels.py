@@ -218,6 +218,30 @@ def test_slots_count_from_serving_or_from_being_seen(log_of):
     assert math.isnan(seen[2])  # never seen
 
 
+def test_served_events_are_no_second_exposures_and_no_views(log_of):
+    import pyarrow as pa
+
+    declared = project(buy={"events": ["buy"], "within": 10})
+    declared = declared.model_copy(update={"data": declared.data.model_copy(update={"exposure": ("served", "view")})})
+    slots = pa.table({"user": [1, 1], "item": [1, 2], "t": [5, 5], "request_id": ["r", "r"], "slot": [1, 2]})
+    events = [
+        {**view_at(2), "type": "served"},  # by another system, before the first record
+        {**view_at(6, request_id="r"), "type": "served"},
+        {**view_at(6, item=2, request_id="r"), "type": "served"},
+        view_at(7, request_id="r"),
+        {**view_at(9), "type": "buy"},
+        {"type": "x", "user": 9, "item": 9, "available_at": 99},
+    ]
+    found = of(log_of, declared, events, slots=slots)
+    assert list(zip(found["origin"].to_pylist(), found["item"].to_pylist(), strict=True)) == [
+        ("event", 1),
+        ("slate", 1),
+        ("slate", 2),
+    ]
+    assert found["y_buy"].to_pylist()[:2] == [0.0, 1.0]
+    assert math.isnan(found["y_buy"].to_pylist()[2])  # served, never viewed
+
+
 def test_without_exposures_our_own_retrieval_is_the_background(log_of):
     import pyarrow as pa
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from feedwell.core.columns import ITEM, OFFSET, USER, T, label
 from feedwell.core.errors import UsageError
+from feedwell.core.event import SERVED
 from feedwell.core.objective import where_sql
 from feedwell.core.project import ObjectiveConfig, Project
 from feedwell.data.exposure import ORIGIN
@@ -115,7 +116,7 @@ def _shown(view: LogView, project: Project, objective: ObjectiveConfig, exposure
     """
     shown = exposures.select([*project.entities, T, OFFSET, UNTIL, ORIGIN, "request_id"])
     shown = shown.append_column(ROW, pa.array(np.arange(exposures.num_rows, dtype=np.int64)))
-    viewing = set(project.data.exposure) - set(objective.events)
+    viewing = set(project.data.exposure) - set(objective.events) - {SERVED}  # having been served is not a view
     if objective.after == "served" or not viewing:
         return shown.drop_columns([ORIGIN, "request_id"])
     keys = ", ".join(f's."{name}"' for name in project.entities)
