@@ -2,8 +2,8 @@
 
 An outcome belongs to the latest exposure of the same user and object at or before it in log order, (available_at,
 offset): an event may be exposure and outcome at once (a rating). It counts while it is in `[t, t + within)` and is not
-taken back inside that window. A window that has not closed by the end of what may be seen gives NaN: marked, not
-guessed.
+taken back inside that window. Nothing from `until` on is looked at. A window that has not closed by then (or by
+`closes`, where given) gives NaN: marked, not guessed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from feedwell.data.exposure import ORIGIN
 from feedwell.data.log_view import LogView, sql_list
 
 UNTIL = "until"
+CLOSES = "closes"
 ROW = "_row"
 
 
@@ -31,6 +32,8 @@ def labels(view: LogView, project: Project, exposures: pa.Table) -> pa.Table:
     """
     if UNTIL not in exposures.column_names:
         exposures = exposures.append_column(UNTIL, pa.array(np.full(exposures.num_rows, view.end(), np.int64)))
+    if CLOSES not in exposures.column_names:
+        exposures = exposures.append_column(CLOSES, exposures[UNTIL])
     raw = {name: _outcome(view, project, name, exposures) for name in project.objective}
     for name in raw:
         exposures = exposures.append_column(label(name), pa.array(_given(project, name, raw)))
@@ -51,7 +54,7 @@ def _outcome(view: LogView, project: Project, name: str, exposures: pa.Table) ->
     objective = project.objective[name]
     shown = _shown(view, project, objective, exposures)
     out = np.full(exposures.num_rows, np.nan)
-    closed = shown[T].to_numpy() + objective.within <= shown[UNTIL].to_numpy()
+    closed = shown[T].to_numpy() + objective.within <= shown[CLOSES].to_numpy()
     out[shown[ROW].to_numpy()[closed]] = 0.0
     for entity in sorted({project.objects_of(e) for e in objective.events}):
         types = [e for e in objective.events if project.objects_of(e) == entity]
@@ -75,7 +78,7 @@ def _attributed(
                 types=sql_list(types),
                 where=where_sql(objective.terms),
                 within=objective.within,
-                taken_back=_TAKEN_BACK.format(object=entity, pairs=pairs or "FALSE", within=objective.within),
+                taken_back=_TAKEN_BACK.format(object=entity, pairs=pairs or "FALSE"),
                 amount="sum(coalesce(value, 0))" if objective.kind in ("duration", "amount") else "count(*)",
             )
         ).to_arrow_table()
@@ -87,24 +90,25 @@ WITH outcomes AS (
     SELECT "user", "{object}" AS object, available_at AS t, "offset", type, value FROM log
     WHERE type IN {types} AND "user" >= 0 AND "{object}" >= 0 AND {where}
 ), both_kinds AS (
-    SELECT "user", "{object}" AS object, t, "offset", 0 AS kind, _row, t AS shown_at, NULL AS type, NULL AS value
+    SELECT "user", "{object}" AS object, t, "offset", 0 AS kind, _row, least(t + {within}, until) AS ends,
+        NULL AS type, NULL AS value
     FROM shown
     UNION ALL
     SELECT "user", object, t, "offset", 1, NULL, NULL, type, value FROM outcomes
 ), attributed AS (
-    SELECT *, last_value(_row IGNORE NULLS) OVER line AS exposure, last_value(shown_at IGNORE NULLS) OVER line AS began
+    SELECT *, last_value(_row IGNORE NULLS) OVER line AS exposure, last_value(ends IGNORE NULLS) OVER line AS stop
     FROM both_kinds
     WINDOW line AS (PARTITION BY "user", object ORDER BY t, "offset", kind, _row ROWS UNBOUNDED PRECEDING)
 )
 SELECT exposure AS _row, {amount} AS amount FROM attributed d
-WHERE kind = 1 AND exposure IS NOT NULL AND t < began + {within} AND NOT {taken_back}
+WHERE kind = 1 AND exposure IS NOT NULL AND t < stop AND NOT {taken_back}
 GROUP BY exposure
 """
 
 _TAKEN_BACK = """EXISTS (
     SELECT 1 FROM log u WHERE u."user" = d."user" AND u."{object}" = d.object AND ({pairs})
     AND (u.available_at > d.t OR (u.available_at = d.t AND u."offset" > d."offset"))
-    AND u.available_at < d.began + {within})"""
+    AND u.available_at < d.stop)"""
 
 
 def _shown(view: LogView, project: Project, objective: ObjectiveConfig, exposures: pa.Table) -> pa.Table:
@@ -114,7 +118,7 @@ def _shown(view: LogView, project: Project, objective: ObjectiveConfig, exposure
     slot counts from the exposure event that names its request and item; without one it was not seen and has no row
     here. An objective whose outcome is the exposure event itself can only be counted from serving.
     """
-    shown = exposures.select([*project.entities, T, OFFSET, UNTIL, ORIGIN, "request_id"])
+    shown = exposures.select([*project.entities, T, OFFSET, UNTIL, CLOSES, ORIGIN, "request_id"])
     shown = shown.append_column(ROW, pa.array(np.arange(exposures.num_rows, dtype=np.int64)))
     viewing = set(project.data.exposure) - set(objective.events) - {SERVED}  # having been served is not a view
     if objective.after == "served" or not viewing:
@@ -122,10 +126,11 @@ def _shown(view: LogView, project: Project, objective: ObjectiveConfig, exposure
     keys = ", ".join(f's."{name}"' for name in project.entities)
     with view.connect(served=shown) as connection:
         return connection.execute(
-            f"SELECT {keys}, s.{T}, s.\"{OFFSET}\", s.{UNTIL}, s.{ROW} FROM served s WHERE {ORIGIN} <> 'slate' "
-            "UNION ALL "
+            f'SELECT {keys}, s.{T}, s."{OFFSET}", s.{UNTIL}, s.{CLOSES}, s.{ROW} FROM served s '
+            f"WHERE {ORIGIN} <> 'slate' UNION ALL "
             f'SELECT {keys}, min(e.available_at), arg_min(e."{OFFSET}", (e.available_at, e."{OFFSET}")), '
-            f"any_value(s.{UNTIL}), s.{ROW} FROM served s JOIN log e ON e.request_id = s.request_id "
+            f"any_value(s.{UNTIL}), any_value(s.{CLOSES}), s.{ROW} FROM served s "
+            "JOIN log e ON e.request_id = s.request_id "
             f'AND e."{USER}" = s."{USER}" AND e."{ITEM}" = s."{ITEM}" AND e.available_at >= s.{T} '
             f"WHERE s.{ORIGIN} = 'slate' AND e.type IN {sql_list(sorted(viewing))} GROUP BY {keys}, s.{ROW}"
         ).to_arrow_table()

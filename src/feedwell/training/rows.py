@@ -158,7 +158,7 @@ class RowBuilder:
             if (n := at.get(int(self._item_X[x]))) is not None:
                 self._retrieved[x] = x_NF[n]
         other_N = ~np.isin(candidates.keys_N, self._item_X[exposed])
-        turned_N = np.isin(candidates.keys_N, self._turned_to(user, t))
+        turned_N = np.isin(candidates.keys_N, self._turned_to(user, t, until))
         turned, pool = np.flatnonzero(other_N & turned_N), np.flatnonzero(other_N & ~turned_N)
         n = min(self._project.train.negatives, len(pool))
         rng = stream(self._project.project.seed, "negatives", str(user), str(t))
@@ -197,13 +197,13 @@ class RowBuilder:
             gap=gap,
         )
 
-    def _turned_to(self, user: int, t: int) -> Keys:
-        """Items that the user acted on within the longest window, wherever they found them."""
+    def _turned_to(self, user: int, t: int, until: int) -> Keys:
+        """Items that the user acted on within the longest window and before `until`, wherever they found them."""
         rows = self._events.rows_of(user)
         rows = rows[self._acts[rows]]
         within = max((o.within for o in self._project.objective.values()), default=0)
         at = self._events.at_E[rows]
-        turned: Keys = self._events.item_E[rows[(at >= t) & (at < t + within)]]
+        turned: Keys = self._events.item_E[rows[(at >= t) & (at < min(t + within, until))]]
         return turned
 
     def _labels(self, user: int, t: int, keys: Keys, until: int, closes: int) -> dict[str, Float]:
