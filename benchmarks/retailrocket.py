@@ -212,9 +212,9 @@ def next_new_item(workspace: Workspace) -> None:
         print(f"| {name} | {' | '.join(cell(r.interval(m)) for m in METRICS)} |")
     print(f"{ratios[PIPELINE].interval('ndcg').n_units:,} users")
     for row in differences(PIPELINE, ratios, [n for n in ratios if n != PIPELINE], 10):
-        print(statement(row) + f" (detectable {row.detectable:.4f})")
+        print(statement(row))
     for row in differences("source.transitions", ratios, ["source.als", "source.popular"], 10):
-        print(statement(row) + f" (detectable {row.detectable:.4f})")
+        print(statement(row))
 
 
 def week_of(start: int) -> Spans:
