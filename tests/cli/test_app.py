@@ -93,7 +93,10 @@ def test_a_fresh_project_checks_and_is_not_overwritten(tmp_path: Path) -> None:
     assert found["exploration"]["slots"] == 8
     assert 0 < found["exploration"]["given_up"] < 0.2
     assert "source.als" in found["parts"]
-    assert feedwell("check", "-p", tmp_path / "my shop!").stdout.count("no problems") == 1
+    assert [w.partition(" names")[0] for w in found["warnings"]] == ["data.events", "entity.item.path"]
+    shown = feedwell("check", "-p", tmp_path / "my shop!").stdout
+    assert shown.count("no problems") == 1
+    assert "warning: data.events names 'events/*.parquet', and no file is at" in shown
 
 
 def test_features_that_do_not_compile_are_problems_of_the_file(tmp_path: Path) -> None:

@@ -136,11 +136,49 @@ def test_a_name_that_is_not_there_is_told_with_the_nearest(old: str, new: str, k
         ('[feature."a b"]\nentity = "item"\naggregate = "age"', "feature.a b", "cannot be a name"),
         ('[source.transitions]\nwindow = "3x"', "source.transitions.window", "does not fit"),
         ('[source.fresh]\nmax_age = 5', "source.fresh.max_age", "has no unit"),
+        ('[gates]\nmetric = "nope"', "gates.metric", "no metric is called 'nope'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_told(more: str, key: str, says: str) -> None:
     found = {p.key: p for p in problems_of(GOOD + more + "\n")}
     assert says in found[key].message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "says"),
+    [
+        ('name = "shop"', 'name = "shop"\ntimezone = "Mars/Base"', "project.timezone", "no time zone"),
+        ("k = 5", "k = 5\nexplore = { first = 5, last = 2 }", "slate.explore", "no slot to explore"),
+        ("k = 5", "k = 5\nexplore = { first = 5 }", "slate.explore", "no slot to explore"),
+    ],
+)
+def test_values_that_cannot_be_meant_are_told(old: str, new: str, key: str, says: str) -> None:
+    found = problems_of(GOOD.replace(old, new, 1))
+    assert [p.key for p in found] == [key]
+    assert says in found[0].message
+
+
+def test_an_ending_that_no_reader_knows_is_told(tmp_path: Path) -> None:
+    (tmp_path / "v1.2").mkdir()
+    events = 'events = ["a/*.csv.gz", "v1.2", "b.log"]'
+    text = GOOD.replace("[data]", f"[data]\n{events}").replace("k = 5", "explore = { first = 1, last = 0 }")
+    path = tmp_path / "feedwell.toml"
+    path.write_text(text + '[entity.user]\npath = "people.xlsx"\n')
+    with pytest.raises(ProjectError) as caught:
+        load_project(tmp_path)
+    assert [p.key for p in caught.value.problems] == ["data.events", "entity.user.path"]
+    assert "b.log" in caught.value.problems[0].message
+    path.write_text(text.replace(events, f'{events}\ndelimiter = "|"'))
+    load_project(tmp_path)
+
+
+def test_a_slice_that_is_no_column_of_the_user_is_told(tmp_path: Path) -> None:
+    more = '[feature.user_views]\nentity = "user"\naggregate = "count"\nevents = ["view"]\n'
+    text = GOOD.replace('relevant = "buy"', 'relevant = "buy"\nslices = ["user_views", "user_vews"]') + more
+    (tmp_path / "feedwell.toml").write_text(text)
+    with pytest.raises(ProjectError) as caught:
+        load_project(tmp_path)
+    assert [(p.key, p.nearest) for p in caught.value.problems] == [("evaluate.slices", "user_views")]
 
 
 def test_features_and_exposure_may_name_what_was_served() -> None:

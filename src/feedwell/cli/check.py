@@ -9,7 +9,7 @@ import typer
 from feedwell.cli._shared import HERE, JsonOption, ProjectOption, show
 from feedwell.pipeline.compile import compile_features, part_names
 from feedwell.pipeline.exploration import exploration_cost
-from feedwell.pipeline.project_folder import load_project
+from feedwell.pipeline.project_folder import load_project, missing_files
 
 
 def command(
@@ -20,6 +20,7 @@ def command(
     declared = load_project(project, environment=environment)
     features = compile_features(declared)
     cost = exploration_cost(declared)
+    warnings = missing_files(declared, project)
     result = {
         "project": declared.project.name,
         "digest": declared.digest,
@@ -30,6 +31,7 @@ def command(
         "feature_columns": [column.name for column in features.columns],
         "features_version": features.version,
         "exploration": cost,
+        "warnings": warnings,
     }
     lines = [
         f"{declared.project.name}: no problems (project {declared.digest}, features {features.version})",
@@ -38,5 +40,6 @@ def command(
         f"parts: {', '.join(part_names(declared))}",
         f"feature columns: {len(features.columns)}",
         str(cost),
+        *(f"warning: {warning}" for warning in warnings),
     ]
     show(result, lambda out: out.print("\n".join(lines), markup=False, soft_wrap=True), as_json=json)

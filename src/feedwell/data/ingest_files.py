@@ -10,7 +10,7 @@ import glob
 import gzip
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any, Literal
 
 import duckdb
@@ -24,7 +24,7 @@ from feedwell.core.errors import DataError
 Format = Literal["csv", "jsonl", "parquet"]
 ROWS = 250_000
 _BLOCK = 16 << 20
-_FORMATS: dict[str, Format] = {
+FORMATS: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "csv",
     ".txt": "csv",
@@ -80,7 +80,7 @@ def find_files(folder: Path, patterns: str | Sequence[str], what: str) -> list[P
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         place = folder / pattern
         if place.is_dir():
-            paths = sorted(p for p in place.rglob("*") if p.is_file() and _suffix(p) in _FORMATS)
+            paths = sorted(p for p in place.rglob("*") if p.is_file() and suffix_of(p) in FORMATS)
         else:
             paths = sorted(Path(p) for p in glob.glob(str(place), recursive=True) if Path(p).is_file())
         if not paths:
@@ -91,12 +91,12 @@ def find_files(folder: Path, patterns: str | Sequence[str], what: str) -> list[P
 
 def look_at(path: Path, folder: Path, *, delimiter: str | None = None, header: Sequence[str] = ()) -> SourceFile:
     """What a file is and which columns it has; DataError when it cannot be read."""
-    suffix = _suffix(path)
-    kind = _FORMATS.get(suffix, "csv" if delimiter else None)
+    suffix = suffix_of(path)
+    kind = FORMATS.get(suffix, "csv" if delimiter else None)
     name = str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
     if kind is None:
         raise DataError(
-            f"{path}: '{suffix}' is no format we know ({' '.join(_FORMATS)}); for text set [data] delimiter"
+            f"{path}: '{suffix}' is no format we know ({' '.join(FORMATS)}); for text set [data] delimiter"
         )
     try:
         if kind == "parquet":
@@ -279,7 +279,8 @@ def _open(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")  # type: ignore[return-value]
 
 
-def _suffix(path: Path) -> str:
+def suffix_of(path: PurePath) -> str:
+    """The ending that tells the format: of `a.csv.gz` it is `.csv`."""
     return (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
 
 

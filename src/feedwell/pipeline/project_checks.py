@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import ValidationError
 
@@ -12,6 +13,7 @@ from feedwell.core import columns, registry
 from feedwell.core.event import CATALOG_PREFIX, SERVED
 from feedwell.core.project import EntitySection, PartSection, Project
 from feedwell.core.validation import FILE, Finding, Path, findings_in, nearest, one_of
+from feedwell.metrics.ranking import NAMES as METRICS
 
 _BACKENDS = {
     "engine": (("local",), ("spark", "ray")),
@@ -26,7 +28,7 @@ _RESERVED = frozenset(v for k, v in vars(columns).items() if k.isupper()) - {"us
 def findings_of(project: Project, data: Mapping[str, Any]) -> Iterator[Finding]:
     """Everything wrong between sections; `data` is the file as read, which also names what did not validate."""
     events = {*project.event_types, *_keys(data, "event"), SERVED}
-    for check in (_names, _entities, _objectives, _features, _parts, _references, _backends):
+    for check in (_names, _entities, _objectives, _features, _parts, _references, _settings, _backends):
         yield from check(project, data, events)
 
 
@@ -139,6 +141,21 @@ def _references(project: Project, data: Mapping[str, Any], events: set[str]) -> 
         for name in project.serving.fallback:
             if name not in sources:
                 yield _unknown(("serving", "fallback"), "source", name, sources)
+
+
+def _settings(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:
+    """Values that fit their type and still cannot be meant."""
+    zone, explore = project.project.timezone, project.slate.explore
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        near = nearest(zone, available_timezones())
+        yield Finding(("project", "timezone"), f"no time zone is called '{zone}'", 'one as in "Europe/Berlin"', near)
+    if project.gates.metric not in METRICS:
+        yield _unknown(("gates", "metric"), "metric", project.gates.metric, METRICS)
+    if explore.last < explore.first and (explore.first, explore.last) != (1, 0):
+        told = f"first = {explore.first} and last = {explore.last} leave no slot to explore"
+        yield Finding(("slate", "explore"), told, "first ≤ last; { first = 1, last = 0 } explores nowhere")
 
 
 def _backends(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:

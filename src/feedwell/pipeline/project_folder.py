@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from feedwell.core import registry
-from feedwell.core.errors import Problem, ProjectError, UsageError
+from feedwell.core.errors import DataError, Problem, ProjectError, UsageError
 from feedwell.core.project import Project
 from feedwell.core.project_file import Check, parse_project
-from feedwell.core.validation import Finding
+from feedwell.core.validation import Finding, nearest, one_of
+from feedwell.data.ingest_files import FORMATS, find_files, suffix_of
 from feedwell.pipeline.compile import compile_features
 from feedwell.pipeline.project_checks import findings_of
 
@@ -39,6 +40,28 @@ def load_project(folder: Path, *, environment: str | None = None, checks: Iterab
     return parse_project(text, environment=environment, checks=(_paths_exist(folder), _declared_well, *checks))
 
 
+def missing_files(project: Project, folder: Path) -> list[str]:
+    """What `ingest` would not find: `[data] events` or a catalog's path that names no file yet."""
+    missing = []
+    for path, pattern, _ in _data_files(project):
+        try:
+            find_files(folder, pattern, ".".join(path))
+        except DataError as error:
+            missing.append(str(error))
+    return missing
+
+
+def _data_files(project: Project) -> Iterator[tuple[tuple[str, ...], str, str | None]]:
+    """(key, path or glob, delimiter) of everything that `ingest` reads."""
+    listed = [(("data", "events"), project.data.events, project.data.delimiter)]
+    for key, patterns, delimiter in [
+        *listed,
+        *((("entity", name, "path"), e.path, e.delimiter) for name, e in project.entity.items()),
+    ]:
+        for pattern in [patterns] if isinstance(patterns, str) else patterns:
+            yield key, pattern, delimiter
+
+
 def load_plugins(text: str, folder: Path) -> None:
     """Runs the files under `plugins`, relative to the project; a text that is no TOML has none yet."""
     try:
@@ -56,7 +79,7 @@ def _declared_well(project: Project, data: Mapping[str, Any]) -> Iterator[Findin
     yield from found
     if not found:
         try:
-            compile_features(project)
+            columns = [column.name for column in compile_features(project).user_columns]
         except ProjectError as error:
             for problem in error.problems:
                 path = tuple(problem.key.split("."))
@@ -64,6 +87,11 @@ def _declared_well(project: Project, data: Mapping[str, Any]) -> Iterator[Findin
         except UsageError as error:
             key, _, message = str(error).partition(": ")
             yield Finding(tuple(key.split(".")) if message else (), message or str(error))
+        else:
+            for name in project.evaluate.slices:
+                if not {name, f"user.{name}"} & {*columns}:
+                    told = f"no feature column of the user alone is called '{name}'"
+                    yield Finding(("evaluate", "slices"), told, one_of(columns, "no slices"), nearest(name, columns))
 
 
 def _paths_exist(folder: Path) -> Check:
@@ -71,5 +99,10 @@ def _paths_exist(folder: Path) -> Check:
         for name in project.plugins:
             if not (folder / name).is_file():
                 yield Finding(("plugins",), f"{name} is not there", "a Python file, relative to the project")
+        for path, pattern, delimiter in _data_files(project):
+            ending = suffix_of(PurePath(pattern))
+            is_known = not ending or "*" in ending or ending in FORMATS or delimiter is not None
+            if not is_known and not (folder / pattern).is_dir():
+                yield Finding(path, f"'{pattern}': no reader for '{ending}'", f"one of {' '.join(FORMATS)}")
 
     return check
