@@ -90,8 +90,7 @@ def test_a_misspelt_key_or_choice_names_the_nearest(old: str, new: str, key: str
 
 def test_a_union_is_one_problem_with_both_expectations() -> None:
     problem = problems_of(WHOLE + "[data]\nevents = 3\n")["data.events"]
-    assert "string" in problem.expected
-    assert "tuple" in problem.expected
+    assert problem.expected == "a string or a list"
 
 
 def test_a_text_that_is_no_toml_says_where() -> None:
@@ -116,6 +115,31 @@ def test_an_overlay_that_breaks_the_project_is_told_at_its_own_line() -> None:
     assert found["environment.production.serving.wrkers"].nearest == "workers"
     assert "cannot set 'data'" in found['experiment.fresher.arms.b."data.events"'].message
     assert "environment.production" not in found
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("[experiment.x]\narms.b = 3\n", [("experiment.x.arms.b", 26, "a table")]),
+        ("[surface]\nweb = { slate = 5 }\n", [("surface.web.slate", 26, "a table")]),
+        ("[surface.web]\ndata.x = 1\nslate.k = 0\n",
+         [("surface.web.data.x", 26, None), ("surface.web.slate.k", 27, None)]),
+        ("[environment.z]\nsurface.a.slate.k = 0\n", [("environment.z.surface.a.slate.k", 26, None)]),
+        ("[environment.z]\nobjective.o.wthin = 1\n",
+         [("environment.z.objective.o.events", 26, None), ("environment.z.objective.o.wthin", 26, "")]),
+    ],
+)  # fmt: skip
+def test_each_problem_of_an_overlay_is_told_once_at_its_line(more: str, told: list[tuple[str, int, str]]) -> None:
+    text = WHOLE.replace('arms.b = { "objective.buy.weight" = 2.5 }\n', "# b\n") + "\n" + more
+    with pytest.raises(ProjectError) as caught:
+        parse_project(text)
+    found = caught.value.problems
+    assert [(p.key, p.line) for p in found] == [(key, line) for key, line, _ in told]
+    assert all(p.expected == expected for p, (_, _, expected) in zip(found, told, strict=True) if expected is not None)
+
+
+def test_a_list_is_called_a_list() -> None:
+    assert problems_of('plugins = "p.py"\n' + WHOLE)["plugins"].expected == "a list"
 
 
 def test_two_arms_that_may_meet_cannot_set_one_key() -> None:

@@ -244,6 +244,29 @@ def test_plugins_are_read_before_the_check(tmp_path: Path) -> None:
     assert load_project(tmp_path).source["mine_1"].options == {"k": 2}
 
 
+BARE = "from feedwell.core.registry import source\n\n@source('bare_{n}')\nclass Bare:\n    pass\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("x = 1\nimport nowhere_at_all\n", "p.py:2: ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("x = 1\ny = (\n", "p.py:2: SyntaxError: '(' was never closed"),
+        ("import sys\n\nsys.exit(3)\n", "p.py:3: SystemExit: 3"),
+        (BARE, "p.py:3: the source 'bare_{n}' has no Config"),
+    ],
+)
+def test_a_plugin_that_fails_is_a_problem_at_its_line_beside_the_others(tmp_path: Path, code: str, says: str) -> None:
+    (tmp_path / "p.py").write_text(code)
+    text = 'plugins = ["p.py"]\n' + GOOD.replace('relevant = "buy"', 'relevant = "byu"')
+    (tmp_path / "feedwell.toml").write_text(text)
+    with pytest.raises(ProjectError) as caught:
+        load_project(tmp_path)
+    found = {p.key: p for p in caught.value.problems}
+    assert set(found) == {"plugins", "evaluate.relevant"}
+    assert (found["plugins"].line, says in found["plugins"].message) == (1, True), found["plugins"]
+
+
 def test_a_file_that_is_not_text_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "feedwell.toml").write_bytes(b'[project]\nname = "\xff"\n')
     with pytest.raises(ProjectError, match="not UTF-8"):

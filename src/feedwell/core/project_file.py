@@ -6,6 +6,7 @@ Overlays go base < environment < surface < experiment arms; each declared one is
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import re
 import tomllib
@@ -84,12 +85,22 @@ def _validated(data: Mapping[str, Any], checks: Sequence[Check]) -> tuple[Projec
             project = Project.model_validate(rest, context=FILE)
         except ValidationError as error:
             new = list(findings_in(error, rest, Project))
-            findings += [f for f in new if not any(f.path[: len(g.path)] == g.path for g in findings)]
+            findings += [f for f in new if not any(_follows(f, g) for g in findings)]
             for finding in new:
                 _leave_out(rest, finding)
         else:
             return project, [*findings, *(f for check in checks for f in check(project, data))]
     return None, findings
+
+
+def _within(path: Path, table: Path) -> bool:
+    return path[: len(table)] == table
+
+
+def _follows(later: Finding, earlier: Finding) -> bool:
+    """Whether it may be there only because what was wrong before has been left out."""
+    is_emptied = later.is_missing or later.message.endswith("does not fit")
+    return _within(later.path, earlier.path) or (is_emptied and _within(earlier.path, later.path))
 
 
 def _leave_out(data: dict[str, Any], finding: Finding) -> None:
@@ -129,16 +140,23 @@ def _one_overlay(
     data: Mapping[str, Any], origin: Path, overlay: Overlay, base: set[tuple[Path, str]], checks: Sequence[Check]
 ) -> Iterator[Finding]:
     allowed = set(_MAY_OVERLAY if origin[0] != "environment" else Project.model_fields) - {"environment"}
-    for target, place, _ in _flat(overlay):
+    merged, places = _merged(data, overlay)
+    for target, place in places.items():
         if target[0] not in allowed:
             yield Finding((*origin, *place), f"{origin[0]} cannot set '{target[0]}'", one_of(allowed))
-            return
-    merged, places = _merged(data, overlay)
-    for finding in _validated(merged, checks)[1]:
-        if (finding.path, finding.message) not in base:
-            touched = [p for t, p in places.items() if t[: len(finding.path)] == finding.path[: len(t)]]
-            where = (*origin, *touched[0]) if touched else origin
-            yield Finding(where, finding.message, finding.expected, finding.nearest)
+            merged[str(target[0])] = data.get(str(target[0]), {})
+    findings = [f for f in _validated(merged, checks)[1] if (f.path, f.message) not in base]
+    if origin[0] == "environment":
+        inner = _overlay_findings({k: v for k, v in merged.items() if k != "environment"}, base, checks)
+        findings += [f for f in inner if any(_within(f.path, target) for target in places)]
+    for f in findings:
+        at = f.path[:-1] if f.is_missing else f.path
+        touched = [(t, p) for t, p in places.items() if _within(t, at) or _within(at, t)]
+        if not touched or touched[0][0] == touched[0][1]:  # written as the path is: the line is found by it
+            yield dataclasses.replace(f, path=(*origin, *f.path))
+        else:
+            told = f"{'.'.join(map(str, f.path))} {f.message}" if f.is_missing else f.message
+            yield dataclasses.replace(f, path=(*origin, *touched[0][1]), message=told)
 
 
 def _merged(data: Mapping[str, Any], overlay: Overlay) -> tuple[dict[str, Any], dict[Path, Path]]:

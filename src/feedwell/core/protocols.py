@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -166,20 +165,9 @@ class SlatePolicy(Protocol):
         ...
 
 
-class Learner(Protocol):
-    """A source that learns from interactions; a ranker's `fit` takes RankingRows instead.
-
-    A class whose config decides whether it learns (`popular`) says so by an attribute `learns`; see `learns(part)`.
-    """
-
-    def fit(self, data: Any) -> None: ...
-    def save(self, folder: Path) -> None: ...
-    def load(self, folder: Path) -> None: ...
-
-
 When = Literal["fit", "serve"]
 
 
 def learns(part: Any) -> bool:
-    """Whether the part must be fitted or loaded before it is called."""
+    """Whether the part must be fitted or loaded before it is called; a class may say so by an attribute `learns`."""
     return bool(getattr(part, "learns", hasattr(part, "fit")))

@@ -42,6 +42,8 @@ def register(kind: str, name: str) -> Callable[[Part], Part]:
 
     def file(part: Part) -> Part:
         known = _parts.get((kind, name))
+        if kind in ("source", "filter", "scorer", "slate") and not hasattr(part, "Config"):
+            raise UsageError(f"the {kind} '{name}' has no Config: write `class Config(PartConfig)` inside it")
         if known is not None and (known.__module__, known.__qualname__) != (part.__module__, part.__qualname__):
             raise UsageError(f"two {kind}s are called '{name}': {known.__module__} and {part.__module__}; rename one")
         _parts[kind, name] = part
@@ -52,36 +54,15 @@ def register(kind: str, name: str) -> Callable[[Part], Part]:
     return file
 
 
-def source(name: str) -> Callable[[Part], Part]:
-    return register("source", name)
+class _Register:
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def __call__(self, name: str) -> Callable[[Part], Part]:
+        return register(self._kind, name)
 
 
-def filter(name: str) -> Callable[[Part], Part]:
-    return register("filter", name)
-
-
-def scorer(name: str) -> Callable[[Part], Part]:
-    return register("scorer", name)
-
-
-def slate(name: str) -> Callable[[Part], Part]:
-    return register("slate", name)
-
-
-def metric(name: str) -> Callable[[Part], Part]:
-    return register("metric", name)
-
-
-def aggregate(name: str) -> Callable[[Part], Part]:
-    return register("aggregate", name)
-
-
-def embedder(name: str) -> Callable[[Part], Part]:
-    return register("embedder", name)
-
-
-def dataset(name: str) -> Callable[[Part], Part]:
-    return register("dataset", name)
+source, filter, scorer, slate, metric, aggregate, embedder, dataset = map(_Register, FOLDERS)
 
 
 def names(kind: str) -> list[str]:

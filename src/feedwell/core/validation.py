@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -13,6 +14,13 @@ from pydantic import ValidationError
 Path = tuple[str | int, ...]
 FILE = {"file": True}
 """Validation context of values that come from a project file: a duration needs its unit."""
+_OUR_WORDS = (
+    ("Input should be |Value error, |a valid (?=string|integer|number|boolean)|, unable to parse.*", ""),
+    (r"a valid (dictionary|mapping)( or .*)?|a dictionary or an instance of .*", "a table"),
+    ("a valid (tuple|list|array)", "a list"),
+    (r"^(string|integer|number|boolean)$", r"a \1"),
+    (r"(Dictionary|Tuple|List) should have at least (\d+) items?.*", r"at least \2"),
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,7 +68,10 @@ def _finding(one: Any, path: Path, known: list[str]) -> Finding:
     if kind == "value_error":
         return Finding(path, str(context["error"]))
     near = nearest(one["input"], context["expected"].replace("'", " ").split()) if kind == "literal_error" else ""
-    return Finding(path, f"{one['input']!r} does not fit", one["msg"].removeprefix("Input should be "), near)
+    expected = one["msg"]
+    for theirs, ours in _OUR_WORDS:
+        expected = re.sub(theirs, ours, expected)
+    return Finding(path, f"{one['input']!r:.100} does not fit", expected.replace("a integer", "an integer"), near)
 
 
 def _path_in(data: Any, loc: tuple[str | int, ...]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -36,8 +37,9 @@ def read_text(folder: Path) -> str:
 def load_project(folder: Path, *, environment: str | None = None, checks: Iterable[Check] = ()) -> Project:
     """The checked project of a folder, its plug-ins loaded. ProjectError has all problems together."""
     text = read_text(folder)
-    load_plugins(text, folder)
-    return parse_project(text, environment=environment, checks=(_paths_exist(folder), _declared_well, *checks))
+    broken = _plugin_findings(text, folder)
+    plugins: Check = lambda project, data: broken  # noqa: E731
+    return parse_project(text, environment=environment, checks=(plugins, _paths_exist(folder), _declared_well, *checks))
 
 
 def missing_files(project: Project, folder: Path) -> list[str]:
@@ -63,14 +65,36 @@ def _data_files(project: Project) -> Iterator[tuple[tuple[str, ...], str, str | 
 
 
 def load_plugins(text: str, folder: Path) -> None:
-    """Runs the files under `plugins`, relative to the project; a text that is no TOML has none yet."""
+    """Runs the files under `plugins`, relative to the project; ProjectError for those that fail."""
+    problems = [Problem(key="plugins", message=f.message, expected=f.expected) for f in _plugin_findings(text, folder)]
+    if problems:
+        raise ProjectError(problems)
+
+
+def _plugin_findings(text: str, folder: Path) -> list[Finding]:
+    """Runs the plug-ins; what each failed with and where. A text that is no TOML has none yet."""
     try:
         listed = tomllib.loads(text.removeprefix("\ufeff")).get("plugins", [])
     except tomllib.TOMLDecodeError:
-        return
+        return []
+    found = []
     for name in listed if isinstance(listed, list) else []:
         if isinstance(name, str) and (folder / name).is_file():
-            registry.load_plugin(folder / name)
+            try:
+                registry.load_plugin(folder / name)
+            except (Exception, SystemExit) as error:  # noqa: BLE001  anything may happen in a file of the user's
+                told = f"{type(error).__name__}: {error}" if not isinstance(error, UsageError) else str(error)
+                expected = "a file that can be imported"
+                found.append(Finding(("plugins",), f"{_place(error, folder / name, name)}: {told}", expected))
+    return found
+
+
+def _place(error: BaseException, path: Path, name: str) -> str:
+    """`name:line`, the last line of that file that the error went through."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        lines.append(error.lineno)
+    return f"{name}:{lines[-1]}" if lines else name
 
 
 def _declared_well(project: Project, data: Mapping[str, Any]) -> Iterator[Finding]:
