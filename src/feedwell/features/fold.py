@@ -34,10 +34,21 @@ _FOLDS: dict[type, Callable[..., object]] = {
 class Fold:
     """The union of the views of several feature sets (all retained releases), kept up to one log's end."""
 
-    def __init__(self, feature_sets: Iterable[FeatureSet], state: StateStore, *, epoch: int | None = None) -> None:
+    def __init__(
+        self,
+        feature_sets: Iterable[FeatureSet],
+        state: StateStore,
+        *,
+        epoch: int | None = None,
+        whole_log: bool = False,
+    ) -> None:
+        """`whole_log`: an empty state takes a log from its beginning by (available_at, offset), as `EventLog.in_order`
+        gives it. Else offsets grow too, as they do in the live tail."""
         self.views: tuple[View, ...] = tuple({v.digest: v for f in feature_sets for v in f.views}.values())
         self._state = state
         self._epoch = epoch
+        self._whole_log = whole_log
+        self._last = (-1, -1)
 
     @property
     def position(self) -> int:
@@ -55,7 +66,11 @@ class Fold:
         `batch` is in log order, as `EventLog.read(position, limit)` gives it; folding one twice changes nothing.
         DataError if `available_at` runs backwards: such a log needs a new epoch.
         """
-        if len(batch):
+        if not len(batch):
+            return
+        if self._whole_log:
+            self._state.update(lambda txn: self._apply_next(Batch(batch), txn))
+        else:
             self._state.update(lambda txn: self._apply(batch, txn))
 
     def drop_others(self) -> int:
@@ -90,6 +105,19 @@ class Fold:
         if last > head.offset:
             head = Head(epoch=head.epoch, offset=last, newest_at=int(whole.at_E[-1]))
         txn.put_many([*marks, head.item])
+
+    def _apply_next(self, batch: Batch, txn: WriteTxn) -> None:
+        first = (int(batch.at_E[0]), int(batch.offset_E[0]))
+        same = batch.at_E[1:] == batch.at_E[:-1]
+        backwards = (batch.at_E[1:] < batch.at_E[:-1]) | (same & (batch.offset_E[1:] <= batch.offset_E[:-1]))
+        if backwards.any() or first <= self._last:
+            raise DataError(f"folding a whole log: offset {first[1]} at {first[0]} µs does not follow {self._last}")
+        for view in self.views:
+            _FOLDS[type(view)](view, batch, txn)
+        head = read_head(txn) or Head(epoch=self._epoch or 0)
+        head = Head(epoch=head.epoch, offset=max(head.offset, int(batch.offset_E.max())), newest_at=int(batch.at_E[-1]))
+        txn.put_many([*(view_item(view, head.offset) for view in self.views), head.item])
+        self._last = int(batch.at_E[-1]), int(batch.offset_E[-1])
 
 
 def fold_tail(views: Iterable[View], tail: pa.Table, txn: WriteTxn) -> None:

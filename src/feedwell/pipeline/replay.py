@@ -35,6 +35,7 @@ class Log(Protocol):
     epoch: int
 
     def read(self, after_offset: int, limit: int) -> pa.Table: ...
+    def in_order(self, *, upto_offset: int | None = None, size: int = BATCH) -> Iterator[pa.Table]: ...
     def high_water(self) -> tuple[int, int]: ...
 
 
@@ -85,7 +86,7 @@ def replay_from_log(pipeline: Pipeline, record: SlateRecord, log: Log, *, state:
             "a request from before a load of history replays from its trace only"
         )
     scratch = state or MemoryState()
-    fold = Fold([pipeline.features], scratch)
+    fold = Fold([pipeline.features], scratch, whole_log=True)
     for batch in batches_of(log, until_offset=record.state_offset):
         fold.fold(batch)
     tail = _tail(log, record)
@@ -100,16 +101,8 @@ def differences(one: SlateRecord, other: SlateRecord) -> list[str]:
 
 
 def batches_of(log: Log, *, until_offset: int | None = None, size: int = BATCH) -> Iterator[pa.Table]:
-    """The log from its beginning in order, up to and with `until_offset` (default: its end)."""
-    end = log.high_water()[0] if until_offset is None else until_offset
-    after = -1
-    while after < end:
-        batch = log.read(after, size)
-        if not batch.num_rows:  # a stretch that holds forgotten users only
-            after += size
-            continue
-        after = batch[c.OFFSET][-1].as_py()
-        yield batch.filter(pc.less_equal(batch[c.OFFSET], end)) if after > end else batch
+    """The log from its beginning by (available_at, offset), without offsets above `until_offset` (default: its end)."""
+    return log.in_order(upto_offset=until_offset, size=size)
 
 
 class Replayer:
@@ -121,7 +114,7 @@ class Replayer:
     def __init__(self, features: FeatureSet, batches: Iterable[pa.Table], *, state: StateStore | None = None) -> None:
         self.features = features
         self.state = state or MemoryState()
-        self._fold = Fold([features], self.state)
+        self._fold = Fold([features], self.state, whole_log=True)
         self._batches = iter(batches)
         self._left: pa.Table | None = None
         self._at_E: np.ndarray[Any, np.dtype[np.int64]] = np.empty(0, np.int64)

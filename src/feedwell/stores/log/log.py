@@ -5,7 +5,7 @@ Newest events are hot (SQLite); `seal` moves them to Parquet segments; a load of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from feedwell.stores.log.append import Appended, Appender
 from feedwell.stores.log.dedupe import SealedIds
 from feedwell.stores.log.history import LoadReport, Progress, load_history, load_live
 from feedwell.stores.log.hot import HotFile, quoted
+from feedwell.stores.log.in_order import live_run, merged, runs_of, stored_run
 from feedwell.stores.log.manifest import Manifest, ManifestFile
 from feedwell.stores.log.schema import event_schema, rows_to_table, without_users
 from feedwell.stores.log.seal import recover, seal_hot
@@ -99,11 +100,29 @@ class EventLog:
     def read_all(self, after_offset: int, limit: int) -> pa.Table:
         """`read` with forgotten users: for moving and compacting, never for answering."""
 
+        return self._read_all(after_offset, limit, frozenset())
+
+    def in_order(self, *, upto_offset: int | None = None, size: int = 50_000) -> Iterator[pa.Table]:
+        """The whole log by (available_at, offset), as whoever folds it from nothing must read it, forgotten users left
+        out: tables of at most `size` rows. `upto_offset` (default: the newest now) leaves out what has a larger one."""
+        end, manifest = self._consistent(lambda m: (self.high_water()[0], m))
+        end = end if upto_offset is None else upto_offset
+        there = frozenset(segment.file for segment in manifest.segments)
+        stored = [s for s in manifest.segments if s.first_offset <= end]
+        runs = [stored_run(self.segments_folder, run, self.schema) for run in runs_of(stored)]
+        runs.append(live_run(lambda after, n: self._read_all(after, n, there), manifest.sealed_upto, end))
+        for table in merged(runs):
+            if pc.max(table[c.OFFSET]).as_py() > end:
+                table = table.filter(pc.less_equal(table[c.OFFSET], end))
+            table = without_users(table, self.tombstones.users())
+            yield from (table.slice(begin, size) for begin in range(0, table.num_rows, size))
+
+    def _read_all(self, after_offset: int, limit: int, without: frozenset[str]) -> pa.Table:
         def rows(manifest: Manifest) -> pa.Table:
             query = f"{self._select} WHERE offset > ? ORDER BY offset LIMIT ?"
             after = max(after_offset, manifest.sealed_upto)
             hot = rows_to_table(self.hot.connection().execute(query, (after, limit)).fetchall(), self.schema)
-            sealed = self._read_sealed(manifest, after_offset, limit)
+            sealed = self._read_sealed(manifest, after_offset, limit, without)
             if not sealed.num_rows:
                 return hot
             both = pa.concat_tables([sealed, hot])
@@ -183,11 +202,11 @@ class EventLog:
             if self.manifest_file.current() is before:
                 return found
 
-    def _read_sealed(self, manifest: Manifest, after_offset: int, limit: int) -> pa.Table:
+    def _read_sealed(self, manifest: Manifest, after_offset: int, limit: int, without: frozenset[str]) -> pa.Table:
         parts: list[pa.Table] = []
         rows = 0
         for segment in manifest.segments:
-            if segment.last_offset > after_offset and rows < limit:
+            if segment.last_offset > after_offset and rows < limit and segment.file not in without:
                 parts.append(read_after(self._path(segment.file), after_offset, self.schema, limit - rows))
                 rows += parts[-1].num_rows
         return pa.concat_tables(parts) if parts else self._empty
