@@ -10,7 +10,7 @@ import pytest
 
 import feedwell
 from feedwell.core.clock import ManualClock
-from feedwell.core.errors import UsageError
+from feedwell.core.errors import DataError, UsageError
 
 START = 1_767_571_200_000_000
 PROJECT = """\
@@ -110,3 +110,25 @@ def test_a_release_serves_until_it_is_rolled_back(folder: Path) -> None:
         assert len(opened.recommend("new").item_ids) == 1
         assert opened.rollback() == first
         assert len(opened.recommend("new").item_ids) == 2
+
+
+@pytest.mark.parametrize(
+    ("t", "says"), [(["2026-01-05", "soon"], "soon"), ([START, None], "empty"), ([True, False], "bool")]
+)
+def test_a_frame_with_times_that_are_none_is_told(folder: Path, t: list[object], says: str) -> None:
+    with feedwell.open(folder) as opened, pytest.raises(DataError, match=says):
+        opened.features.asof(pa.table({"t": t, "item": ["i0", "i1"]}))
+
+
+def test_columns_that_a_frame_cannot_know_are_named(folder: Path) -> None:
+    with feedwell.open(folder) as opened:
+        assert "item_views" in opened.features.unknown_without(["user"])["item"]
+        assert opened.features.unknown_without(["user", "item"]) == {}
+
+
+def test_a_damaged_log_says_what_to_do(folder: Path) -> None:
+    hot = folder / ".feedwell" / "log" / "hot.sqlite"
+    hot.parent.mkdir(parents=True)
+    hot.write_bytes(b"this is no database" * 500)
+    with feedwell.open(folder) as opened, pytest.raises(DataError, match="damaged; restore it"):
+        opened.ingest()

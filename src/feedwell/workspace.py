@@ -1,6 +1,6 @@
 """A project's folder from Python: `feedwell.open(folder)` gives its log, features, models and recommendations.
 
-Every command of the command line is a method here; notebooks and the CLI do the same things.
+What the commands do with a project are methods here; notebooks and the CLI do the same things.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from feedwell.core.artifact import Release
 from feedwell.core.clock import Clock, SystemClock
-from feedwell.core.errors import UsageError
+from feedwell.core.errors import DataError, UsageError
 from feedwell.core.project import Project
 from feedwell.core.project_file import parse_project
 from feedwell.core.telemetry import Telemetry
@@ -245,7 +245,8 @@ class Features:
         Key columns hold outside ids (text) or integer keys. Everything that the log holds is sealed first.
         """
         self._workspace._seal()
-        return asof(self.set, self._workspace.log.segment_paths(), self._keyed(frame), columns=columns)
+        view = self._workspace.training_inputs().view()
+        return asof(self.set, view.segments, self._keyed(frame), columns=columns, engine=view)
 
     def _keyed(self, frame: pa.Table) -> pa.Table:
         if "t" not in frame.column_names:
@@ -256,10 +257,35 @@ class Features:
             if name in self._workspace.project.entities and not pa.types.is_integer(column.type):
                 keys = self._workspace.ids.lookup(name, ["" if v is None else str(v) for v in column.to_pylist()])
                 column = pa.array(keys, pa.int64())
-            elif name == "t" and not pa.types.is_integer(column.type):
-                column = column.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+            elif name == "t":
+                column = _microseconds(column)
             keyed[name] = column
         return pa.table(keyed)
+
+    def unknown_without(self, keys: Iterable[str]) -> dict[str, list[str]]:
+        """missing key column → the feature columns that a frame with `keys` alone leaves unknown (NaN or 0)."""
+        derived, found = self._workspace.project.derived_entities, dict[str, list[str]]()
+        keys = set(keys)
+        for column in self.set.columns:
+            for entity in column.entities:
+                if entity not in keys and (entity not in derived or derived[entity][0] not in keys):
+                    found.setdefault(entity, []).append(column.name)
+        return found
+
+
+def _microseconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A frame's `t` as int64 µs; DataError names what is no time."""
+    if column.null_count:
+        raise DataError(f"the frame's column 't' has {column.null_count} empty cells; every row needs its time")
+    if pa.types.is_integer(column.type):
+        return column
+    try:
+        return column.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        told = str(error).partition("\n")[0]
+        raise DataError(
+            f"the frame's column 't' cannot be read: {told}; expected µs, or ISO times, all alike"
+        ) from None
 
 
 class Recommendation:

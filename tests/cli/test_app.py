@@ -56,6 +56,27 @@ def test_usage_errors_exit_2(tmp_path: Path) -> None:
     assert "Traceback" not in nothing.stderr
 
 
+def test_json_is_json_for_a_wrong_call_too(tmp_path: Path) -> None:
+    for words in (("recommend", "--json"), ("nosuch", "--json"), ("ingest", "-p", tmp_path / "gone", "--json")):
+        said = feedwell(*words)
+        found = json.loads(said.stdout)
+        assert (said.returncode, found["exit_code"]) == (2, 2)
+        assert found["error"]
+    plain = feedwell("recommend")
+    assert (plain.returncode, plain.stdout) == (2, "")
+    assert "Missing argument" in plain.stderr
+
+
+def test_python_m_feedwell_is_the_command() -> None:
+    command = [sys.executable, "-m", "feedwell", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+
+
+def test_history_and_live_are_one_choice() -> None:
+    assert "--history" in (said := feedwell("ingest", "--help").stdout)
+    assert "--live" in said.partition("--history")[2].splitlines()[0]
+
+
 def test_a_broken_project_file_exits_3_with_all_problems(tmp_path: Path) -> None:
     assert feedwell("init", tmp_path).returncode == 0
     path = tmp_path / "feedwell.toml"

@@ -97,6 +97,12 @@ def test_a_text_that_is_no_toml_says_where() -> None:
     assert problems_of("[project]\nname = \n")["toml"].line == 2
 
 
+def test_what_stands_twice_is_named() -> None:
+    problem = problems_of("[a.b]\n[c]\n[a.b]\n")["toml"]
+    assert (problem.line, problem.message) == (3, "[a.b] stands twice")
+    assert "stands twice" in problems_of("a = 1\na = 2\n")["toml"].message
+
+
 def test_overlays_go_environment_then_surface_then_arm() -> None:
     project = parse_project(WHOLE, environment="production")
     assert project.serving.workers == 4

@@ -513,3 +513,11 @@ def test_a_column_that_only_late_json_lines_have_is_read(shop):
     shop.declare(events="e.jsonl")
     shop.ingest()
     assert shop.events()[-1]["value"] == 3
+
+
+def test_the_reason_of_an_unreadable_line_is_one_line(shop):
+    shop.write("e.csv", 'user,item,type,ts\nu,i,view,1700000000\nu,i,view,1700000000,extra,more\n"u,i\n')
+    shop.declare(events="e.csv")
+    report = shop.ingest()
+    assert report.n_quarantined
+    assert not [kind for kind in [*report.reasons, *report.examples.values()] if "\n" in kind]

@@ -92,7 +92,7 @@ def test_files_and_http_agree(tmp_path_factory: pytest.TempPathFactory, batch: l
         ({"type": "v", "user": "u", "value": float("nan")}, "value is not finite"),
         ({"type": "v", "user": "u", "slot": True}, "slot must be a whole number"),
         ({"type": "v", "user": "u", "ts": 1_800_000_000}, "ts is 100000000 s ahead of the clock"),
-        ({"type": "buy", "user": "u", "context": {"colour": 1}}, "context of 'buy' may have"),
+        ({"type": "buy", "user": "u", "context": {"colour": 1}}, "context of 'buy' has 'colour'"),
         ({"type": "buy", "user": "u", "context": {"gift": "maybe"}}, "column gift: 'maybe' cannot be read as bool"),
     ],
 )
@@ -154,3 +154,16 @@ def test_the_folder_of_a_log_may_have_odd_names(tmp_path: Path):
     (folder / "events.jsonl").write_text('{"type":"v","user":"u","item":"i","ts":1}\n')
     log = EventLog.open(folder / ".feedwell", PROJECT, ManualClock(NOW))
     assert ingest(PROJECT, folder, log).load.n_new == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"type": ["view"]}, "type must be a text, not ['view']"),
+        ({"type": None}, "type is missing"),
+        ({"context": 5}, "context must be an object, not 5"),
+        ({"context": {"nope": 1}}, "context of 'v' has 'nope', and it declares none"),
+    ],
+)
+def test_a_refusal_names_what_was_sent(fields, says):
+    assert says in validate_event({"type": "v", "user": "u", **fields}, PROJECT, NOW)

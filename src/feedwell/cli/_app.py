@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from feedwell import __version__
 from feedwell.core.errors import FeedwellError
 
+_UsageError: Any = typer.BadParameter.__base__  # click's, which typer may carry inside itself
 _FOLDER = Path(__file__).parent
 _ORDER = "init demo check ingest features train evaluate publish rollback serve recommend explain forget doctor bench"
 
@@ -76,7 +77,15 @@ def feedwell(version: _Version = False) -> None:
 def main() -> None:
     """Runs the command line; an expected error is one message on stderr and its exit code."""
     try:
-        app()
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except _UsageError as error:  # the call itself: an unknown command or option, a value that does not fit
+        if "--json" in sys.argv:
+            _report(error, error.exit_code, error.format_message())
+        error.show()
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(130)
     except FeedwellError as error:
         _report(error, error.exit_code)
     except BrokenPipeError:  # `feedwell ... | head`

@@ -60,11 +60,14 @@ def asof(
         values = opened.features.asof(asked)
         columns = [name for name in values.column_names if name not in opened.project.entities]
         ids = [name for name in asked.column_names if name in opened.project.entities]
+        unknown = opened.features.unknown_without(ids)
     for name in ids:
         values = values.set_column(values.column_names.index(name), name, asked[name])
     pq.write_table(values.select([*ids, *columns]), out)
-    result = {"file": str(out), "rows": values.num_rows, "columns": columns}
-    show(result, lambda o: o.print(f"wrote {out}: {values.num_rows} rows, {len(columns)} columns"), as_json=json)
+    result = {"file": str(out), "rows": values.num_rows, "columns": columns, "unknown": unknown}
+    lines = [f"wrote {out}: {values.num_rows} rows, {len(columns)} columns"]
+    lines += [f"the frame has no column '{key}': {', '.join(names)} know nothing" for key, names in unknown.items()]
+    show(result, lambda o: o.print("\n".join(lines), markup=False, soft_wrap=True), as_json=json)
 
 
 def _read(path: Path) -> pa.Table:

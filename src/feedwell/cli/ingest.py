@@ -12,13 +12,12 @@ from feedwell.cli._shared import HERE, JsonOption, ProjectOption, progress, show
 
 def command(
     history: Annotated[
-        bool, typer.Option("--history", help="Rows are known since their own time (the default).")
+        bool, typer.Option("--history/--live", help="Rows are known since their own time, or since now (live events).")
     ] = True,
-    live: Annotated[bool, typer.Option("--live", help="Append as live events, known since now.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Store nothing if any row is bad.")] = False,
     project: ProjectOption = HERE,
     json: JsonOption = False,
 ) -> None:
     with workspace.open(project) as opened, progress(quiet=json) as advance:
-        report = opened.ingest(history=history and not live, strict=strict, progress=advance)
+        report = opened.ingest(history=history, strict=strict, progress=advance)
     show(report.as_dict(), lambda out: out.print(str(report), markup=False), as_json=json)

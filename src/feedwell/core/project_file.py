@@ -44,7 +44,9 @@ def parse_project(
     try:
         data = tomllib.loads(text.removeprefix("\ufeff"))
     except tomllib.TOMLDecodeError as error:
-        line, told = re.search(r"line (\d+)", str(error)), str(error).split(" (at ")[0]
+        line = re.search(r"line (\d+)", str(error))
+        told = re.sub(r"Cannot declare \('(.*)',?\) twice", r"[\1] stands twice", str(error).split(" (at ")[0])
+        told = told.replace("', '", ".").replace("Cannot overwrite a value", "this key stands twice")
         at = int(line[1]) if line else None
         raise ProjectError([Problem(key="toml", message=told, line=at, expected="valid TOML", file=file)]) from None
     findings = list(_fill_secrets(data, os.environ if variables is None else variables))

@@ -48,8 +48,10 @@ class EventContract:
 
     def _read(self, row: Mapping[str, Any], now: int) -> RawEvent:
         kind = row.get("type")
-        if not isinstance(kind, str) or not kind:
+        if kind is None or kind == "":
             raise ValueError("type is missing")
+        if not isinstance(kind, str):
+            raise ValueError(f"type must be a text, not {kind!r:.60}")
         if kind[0] == CATALOG_PREFIX or len(kind) > MAX_TYPE_LENGTH:
             raise ValueError(f"type must not begin with {CATALOG_PREFIX} nor exceed {MAX_TYPE_LENGTH} characters")
         if not row.keys() <= self._fields:
@@ -92,8 +94,11 @@ class EventContract:
 
     def _read_context(self, kind: str, context: Any) -> dict[str, Any]:
         declared = self._context.get(kind, {})
-        if not isinstance(context, Mapping) or not context.keys() <= declared.keys():
-            raise ValueError(f"context of '{kind}' may have {sorted(declared)}, not {context!r:.100}")
+        if not isinstance(context, Mapping):
+            raise ValueError(f"context must be an object, not {context!r:.60}")
+        if unknown := sorted(context.keys() - declared.keys()):
+            known = f"it may have {', '.join(sorted(declared))}" if declared else "it declares none"
+            raise ValueError(f"context of '{kind}' has {unknown[0]!r:.60}, and {known} ([event.{kind}] context)")
         cells = {name: (declared[name], cell) for name, cell in context.items() if cell is not None}
         return {name: read_cell(name, cell, kind_, self._unit, self._zone) for name, (kind_, cell) in cells.items()}
 

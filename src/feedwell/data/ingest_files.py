@@ -95,9 +95,7 @@ def look_at(path: Path, folder: Path, *, delimiter: str | None = None, header: S
     kind = FORMATS.get(suffix, "csv" if delimiter else None)
     name = str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
     if kind is None:
-        raise DataError(
-            f"{path}: '{suffix}' is no format we know ({' '.join(FORMATS)}); for text set [data] delimiter"
-        )
+        raise DataError(f"{path}: '{suffix}' is no format we know ({' '.join(FORMATS)}); for text set [data] delimiter")
     try:
         if kind == "parquet":
             return SourceFile(path=path, name=name, format=kind, columns=_parquet_columns(path))
@@ -171,8 +169,8 @@ def _read_csv(file: SourceFile, columns: list[str]) -> Iterator[Batch]:
             "SELECT line, min(error_message), min(csv_line::BLOB) FROM reject_errors GROUP BY line ORDER BY line"
         ).fetchall()
     bad = [
-        BadLine(row=line - file.skip, reason=f"not a row of {len(file.columns)} columns: {text}", data=content)
-        for line, text, content in errors
+        BadLine(row=line - file.skip, reason=f"not a row of {len(file.columns)} columns: {told}", data=content)
+        for line, told, content in ((line, text.partition("\n")[0], content) for line, text, content in errors)
     ]
     if bad:
         empty = pa.table({name: pa.array([], pa.string()) for name in columns})

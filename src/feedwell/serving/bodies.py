@@ -78,6 +78,8 @@ def rows_of(body: bytes, key: str) -> list[Any]:
     except orjson.JSONDecodeError as error:
         raise Refused(f"the body is not JSON: {error}") from None
     if isinstance(data, dict):
+        if [*data] == [key] and not isinstance(data[key], list):
+            raise Refused(f"'{key}' must be a list of objects, not {data[key]!r:.60}")
         data = data[key] if isinstance(data.get(key), list) and len(data) == 1 else [data]
     if not isinstance(data, list):
         raise Refused(f'the body must be an object, a list of objects, or {{"{key}": [...]}}')

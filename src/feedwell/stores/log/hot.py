@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from feedwell.core.errors import Unavailable
+from feedwell.core.errors import DataError, Unavailable
 from feedwell.core.event import NO_KEY
 
 BUSY_S = 30.0
@@ -51,12 +51,17 @@ class HotFile:
         self.path = path
         self.entities = tuple(entities)
         self._local = threading.local()
-        connection = self.connection()
-        connection.execute("PRAGMA journal_mode = WAL")
-        with self.writing() as cursor:
-            for statement in _TABLES.split(";\n"):
-                cursor.execute(statement)
-            self.codes = _declare(cursor, self.entities)
+        try:
+            self.connection().execute("PRAGMA journal_mode = WAL")
+            with self.writing() as cursor:
+                for statement in _TABLES.split(";\n"):
+                    cursor.execute(statement)
+                self.codes = _declare(cursor, self.entities)
+        except sqlite3.OperationalError as error:
+            raise Unavailable(f"opening the log {path}: {error}; try again, and see `feedwell doctor`") from error
+        except sqlite3.DatabaseError as error:
+            advice = "restore it from a backup, or move the folder .feedwell away and ingest again"
+            raise DataError(f"opening the log {path}: {error}: the file is damaged; {advice}") from error
 
     def connection(self) -> sqlite3.Connection:
         """This thread's connection in this process."""

@@ -85,7 +85,7 @@ class ReleaseStore:
         try:
             return Manifest.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            raise CorruptArtifact(f"reading artifact {reference}: {path} is no manifest: {error}") from error
+            raise CorruptArtifact(f"reading artifact {reference}: {path} is no manifest: {_told(error)}") from error
 
     def open_artifact(self, reference: str) -> Path:
         """The artifact's folder, after every file's sha256 was found to be what the manifest says.
@@ -138,7 +138,7 @@ class ReleaseStore:
         try:
             return Release.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            raise CorruptArtifact(f"reading release {release_id}: {path} is no release: {error}") from error
+            raise CorruptArtifact(f"reading release {release_id}: {path} is no release: {_told(error)}") from error
 
     def release_ids(self) -> list[str]:
         """All ids, newest first."""
@@ -268,3 +268,8 @@ class ReleaseStore:
             if not part or part.startswith(".") or "/" in part or "\\" in part or "\0" in part:
                 raise UsageError(f"'{part}' can't name an artifact, a release or a channel: use letters, digits, . _ -")
         return self.folder.joinpath(*parts)
+
+
+def _told(error: ValidationError) -> str:
+    """One line, without pydantic's link."""
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
