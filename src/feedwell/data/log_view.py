@@ -61,7 +61,8 @@ class LogView:
 
     def scan(self, paths: Sequence[Path], select: Sequence[str], where: str = "TRUE") -> pa.Table:
         """The engine's scan, with what this view leaves out left out: as-of features read the log through it."""
-        return self.engine.scan(paths, select, f"({where}) AND {self._where()}")
+        rows, qualify, rest = where.partition(" QUALIFY ")
+        return self.engine.scan(paths, select, f"({rows}) AND {self._where()}{qualify}{rest}")
 
     def _where(self) -> str:
         terms = [f"available_at < {self.until}"] if self.until is not None else []

@@ -20,6 +20,7 @@ import pyarrow as pa
 from feedwell.core import columns as c
 from feedwell.core.errors import Unavailable
 from feedwell.core.telemetry import Telemetry
+from feedwell.data.log_view import LogView
 from feedwell.features import FeatureSet, Fold, hydrate
 from feedwell.features.statefile import read_head
 from feedwell.stores.durable import file_lock
@@ -40,6 +41,7 @@ class Log(Protocol):
     def seal(self, upto_offset: int) -> int: ...
     def sealed_upto(self) -> int: ...
     def segment_paths(self) -> list[Path]: ...
+    def forgotten(self) -> frozenset[int]: ...
 
 
 class Projector:
@@ -230,7 +232,12 @@ class Projector:
         begin = monotonic()
         self._log.seal(upto)
         for features in sets:
-            hydrate(features, self._log.segment_paths(), state, epoch=self._log.epoch, upto_offset=upto)
+            view = LogView(
+                segments=tuple(self._log.segment_paths()),
+                entities=features.project.entities,
+                forgotten=tuple(sorted(self._log.forgotten())),
+            )
+            hydrate(features, view.segments, state, epoch=self._log.epoch, upto_offset=upto, engine=view)
         self.telemetry.observe_ms("projector_hydrate", (monotonic() - begin) * 1e3)
 
     def _close_state(self) -> None:

@@ -78,12 +78,12 @@ def replay_trace(pipeline: Pipeline, record: SlateRecord, trace: dict[str, Any])
 def replay_from_log(pipeline: Pipeline, record: SlateRecord, log: Log, *, state: StateStore | None = None) -> Answer:
     """The request run again on a scratch state folded from the log up to the record's offsets.
 
-    CheckFailed if history was loaded since: the log of that epoch is another one.
+    CheckFailed if history was loaded or a user forgotten since: the log of that epoch is another one.
     """
     if log.epoch != record.epoch:
         raise CheckFailed(
             f"replaying {record.request_id}: it was served in epoch {record.epoch}, the log is in {log.epoch}; "
-            "a request from before a load of history replays from its trace only"
+            "a request from before a load of history or a `forget` replays from its trace only"
         )
     scratch = state or MemoryState()
     fold = Fold([pipeline.features], scratch, whole_log=True)

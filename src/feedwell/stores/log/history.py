@@ -20,7 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from feedwell.core import columns as c
-from feedwell.core.event import CATALOG_PREFIX, NO_KEY, SCHEMA_VERSION, RawEvent
+from feedwell.core.event import CATALOG_PREFIX, NO_KEY, SCHEMA_VERSION, RawEvent, catalog_type
 from feedwell.stores.durable import file_lock, sync_folder
 from feedwell.stores.log.asof_keys import Versions, existing_versions, staged_versions
 from feedwell.stores.log.catalog import derived_order
@@ -29,7 +29,7 @@ from feedwell.stores.log.manifest import Manifest
 from feedwell.stores.log.schema import words_to_ids
 from feedwell.stores.log.seal import finish_pending, lock_path
 from feedwell.stores.log.segments import SegmentWriter
-from feedwell.stores.log.stage import HIGH, LOW, OCCURRENCE, Stage, Staged, occurrence_words
+from feedwell.stores.log.stage import HIGH, LOW, OCCURRENCE, SEQ, Stage, Staged, occurrence_words
 
 if TYPE_CHECKING:
     from feedwell.stores.log.log import EventLog
@@ -129,10 +129,12 @@ class _Load:
         self._manifest: Manifest = log.manifest_file.current()
         self._types: Counter[str] = Counter()
         self._n_known = 0
+        self._known: list[NDArray[np.int64]] = []
         self._words: list[NDArray[np.uint64]] = []
 
     def run(self) -> LoadReport:
         started = time.perf_counter()
+        self._drop_known()
         self._assign_keys()
         catalog = CatalogLoad.plan(self._log, self._stage)
         self._stage.drop(catalog.dropped)
@@ -160,6 +162,29 @@ class _Load:
             n_segments=len(segments.segments),
             seconds=self._seconds,
         )
+
+    def _drop_known(self) -> None:
+        """Rows that the log holds go before ids get keys: an old file does not bring a forgotten user's id back.
+
+        Catalog rows stay, to be compared with the current ones; but for those of users whom nobody knows any more.
+        """
+        log = self._log
+        hot = b"".join(digest for (digest,) in log.hot.connection().execute("SELECT event_id FROM event"))
+        hot_words = np.frombuffer(hot, "<u8").reshape(-1, 2)
+        if not self._manifest.runs and not len(hot_words):
+            return
+        for batch in self._stage.places():
+            words = _event_words(batch)
+            known = log.sealed_ids.contains(self._manifest.runs, words) | among(words, hot_words)
+            types = np.array(batch[c.TYPE].to_pylist(), np.str_)
+            of_catalog = np.char.startswith(types, CATALOG_PREFIX)
+            if len(users := np.flatnonzero(known & (types == catalog_type(c.USER)))):
+                keys = log.ids.lookup(c.USER, batch[c.USER].take(pa.array(users)).to_pylist())
+                of_catalog[users[keys == NO_KEY]] = False
+            gone = known & ~of_catalog
+            self._n_known += int(gone.sum())
+            self._known.append(batch[SEQ].to_numpy()[gone])
+        self._stage.drop(np.concatenate([np.empty(0, np.int64), *self._known]))
 
     def _assign_keys(self) -> None:
         """Every id of the load has a key; keys of a load that then fails stay unused."""

@@ -25,7 +25,7 @@ from feedwell.stores.log.hot import HotFile, quoted
 from feedwell.stores.log.in_order import live_run, merged, runs_of, stored_run
 from feedwell.stores.log.manifest import Manifest, ManifestFile
 from feedwell.stores.log.schema import event_schema, rows_to_table, without_users
-from feedwell.stores.log.seal import recover, seal_hot
+from feedwell.stores.log.seal import recover, renew_epoch, seal_hot
 from feedwell.stores.log.segments import read_after
 from feedwell.stores.log.tombstones import Tombstones
 
@@ -72,7 +72,7 @@ class EventLog:
 
     @property
     def epoch(self) -> int:
-        """Grows with each load of history: online state of an older epoch must be hydrated anew."""
+        """Grows with each load of history and each user forgotten: online state of an older one is hydrated anew."""
         return self.manifest_file.current().epoch
 
     def append(
@@ -187,8 +187,14 @@ class EventLog:
         return load_live(self, rows, progress=progress)
 
     def forget(self, user_id: str) -> int:
-        """The user's key, from now on invisible to every reader, its dictionary row destroyed; -1 when unknown."""
-        return self.tombstones.add(user_id, self.clock.now())
+        """The user's key, from now on invisible to every reader, its dictionary row destroyed; -1 when unknown.
+
+        A new epoch begins: batch readings leave the user's events out at once, also those about items, and the online
+        state is built anew without them, as after a load of history (which this waits for, when one is running).
+        """
+        key = self.tombstones.add(user_id, self.clock.now())
+        renew_epoch(self)
+        return key
 
     def forgotten(self) -> frozenset[int]:
         """Keys of forgotten users: whoever reads segments by itself leaves them out."""

@@ -35,6 +35,8 @@ class Manifest:
     sealed_upto: int = -1
     segments: tuple[Segment, ...] = ()
     runs: tuple[str, ...] = ()
+    forgets: int = 0
+    """How many users had been forgotten when this epoch began: what was folded since leaves them out throughout."""
     format: int = FORMAT
 
     @property

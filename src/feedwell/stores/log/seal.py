@@ -36,12 +36,21 @@ def lock_path(log: EventLog) -> Path:
 
 def recover(log: EventLog) -> None:
     """Finish what a crash left; someone else's seal in progress is not a crash."""
-    if log.hot.connection().execute("SELECT count(*) FROM pending").fetchone()[0]:
+    pending = log.hot.connection().execute("SELECT count(*) FROM pending").fetchone()[0]
+    if pending or log.tombstones.version() > log.manifest_file.current().forgets:
         try:
-            with file_lock(lock_path(log), wait=False):
-                finish_pending(log)
+            renew_epoch(log, wait=False)
         except Unavailable:
             return
+
+
+def renew_epoch(log: EventLog, *, wait: bool = True) -> None:
+    """A new epoch when somebody was forgotten in this one: aggregates over items hold their events too."""
+    with file_lock(lock_path(log), wait=wait):
+        finish_pending(log)
+        manifest, forgets = log.manifest_file.current(), log.tombstones.version()
+        if forgets > manifest.forgets:
+            log.manifest_file.swap(replace(manifest, epoch=manifest.epoch + 1, forgets=forgets))
 
 
 def finish_pending(log: EventLog) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from feedwell.core import columns as c
 from feedwell.core.event import CATALOG_PREFIX, catalog_entity, catalog_type
@@ -30,6 +31,10 @@ LOW, HIGH = "_low", "_high"
 OCCURRENCE = "_k"
 _CLIENT, _HASH = "_client", "_hash"
 _OUT_ROWS = 500_000
+_WORDS = (
+    f"({_HASH} & 18446744073709551615::UHUGEINT)::UBIGINT AS {LOW}, ({_HASH} >> 64)::UBIGINT AS {HIGH},"
+    f" CASE WHEN twin.{OCCURRENCE} > 1 THEN twin.{OCCURRENCE} END AS {OCCURRENCE}"
+)
 _SQL_TYPES = {pa.string(): "VARCHAR", pa.int64(): "BIGINT", pa.int32(): "INTEGER", pa.float64(): "DOUBLE"}
 
 
@@ -132,7 +137,8 @@ class Stage:
             return
         name = quoted(entity)
         found = self._db.execute(
-            f"SELECT {name} FROM row WHERE {name} IS NOT NULL GROUP BY {name} ORDER BY min({SEQ})"
+            f"SELECT {name} FROM row ANTI JOIN (SELECT {SEQ} FROM twin WHERE repeated) USING ({SEQ})"
+            f" WHERE {name} IS NOT NULL GROUP BY {name} ORDER BY min({SEQ})"
         ).to_arrow_reader(100_000)
         for batch in found:
             yield batch.column(0).to_pylist()
@@ -144,7 +150,7 @@ class Stage:
         self._db.execute(f"INSERT INTO {_keys(entity)} SELECT id, key FROM incoming")
         self._db.unregister("incoming")
 
-    def drop(self, seqs: Sequence[int]) -> None:
+    def drop(self, seqs: Sequence[int] | NDArray[np.int64]) -> None:
         """Leave these rows out."""
         self._db.register("incoming", pa.table({"gone": pa.array(seqs, pa.int64())}))
         self._db.execute(f"DELETE FROM row WHERE {SEQ} IN (SELECT gone FROM incoming)")
@@ -169,6 +175,14 @@ class Stage:
         """All rows as they came, with outside ids, in arrival order."""
         yield from self._select("true", keys=False)
 
+    def places(self) -> Iterator[pa.RecordBatch]:
+        """All rows in any order: arrival number, type, the user's outside id, `_low`, `_high`, `_k` as `events` has."""
+        user = quoted(c.USER) if c.USER in self._columns else "NULL::VARCHAR"
+        yield from self._db.execute(
+            f"SELECT row.{SEQ}, row.{c.TYPE}, {user} AS {quoted(c.USER)}, {_WORDS}"
+            f" FROM row LEFT JOIN twin USING ({SEQ}) WHERE NOT coalesce(twin.repeated, false)"
+        ).to_arrow_reader(_OUT_ROWS)
+
     def _select(self, where: str, *, keys: bool = True) -> pa.RecordBatchReader:
         entities = self._project.entities
         joins, columns = [], [self._column(self._schema.field(name)) for name in entities]
@@ -180,9 +194,8 @@ class Stage:
         plain = [self._column(f) for f in self._schema if f.name not in (*entities, c.EVENT_ID, FILE)]
         order = f"row.{c.AVAILABLE_AT}, row.{SEQ}" if keys else f"row.{SEQ}"
         return self._db.execute(
-            f"SELECT row.{SEQ}, ({_HASH} & 18446744073709551615::UHUGEINT)::UBIGINT AS {LOW},"
-            f" ({_HASH} >> 64)::UBIGINT AS {HIGH}, CASE WHEN twin.{OCCURRENCE} > 1 THEN twin.{OCCURRENCE} END"
-            f" AS {OCCURRENCE}, {', '.join([*columns, *plain])} FROM row LEFT JOIN twin USING ({SEQ}) {' '.join(joins)}"
+            f"SELECT row.{SEQ}, {_WORDS}, {', '.join([*columns, *plain])}"
+            f" FROM row LEFT JOIN twin USING ({SEQ}) {' '.join(joins)}"
             f" WHERE NOT coalesce(twin.repeated, false) AND {where} ORDER BY {order}"
         ).to_arrow_reader(_OUT_ROWS)
 
