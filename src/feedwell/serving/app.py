@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Request, Response
+from fastapi.responses import HTMLResponse
 
 from feedwell import __version__
 from feedwell.core.event import RawEvent
@@ -30,6 +31,7 @@ from feedwell.serving.bodies import (
     Id,
     RecommendBody,
 )
+from feedwell.serving.docs_page import HEADERS, docs_page
 from feedwell.serving.fallback import BodyLimit, add_error_answers, json_response, refusal
 from feedwell.serving.intake import append
 from feedwell.serving.metrics import MetricsBoard
@@ -52,7 +54,7 @@ def create_app(runtime: Runtime, board: MetricsBoard | None = None) -> FastAPI:
             board.withdraw()
         await asyncio.to_thread(runtime.close)
 
-    app = FastAPI(title="feedwell", version=__version__, lifespan=life, docs_url="/docs", redoc_url=None)
+    app = FastAPI(title="feedwell", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
     add_error_answers(app)
     _add_feeds(app, runtime)
@@ -121,6 +123,10 @@ def _add_writes(app: FastAPI, runtime: Runtime) -> None:
 
 
 def _add_operations(app: FastAPI, runtime: Runtime, board: MetricsBoard | None) -> None:
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        return HTMLResponse(docs_page(app.openapi(), request.url.netloc), headers=HEADERS)
+
     @app.get("/health", summary="The process lives", response_class=Response)
     async def health() -> Response:
         return json_response({"status": "ok", "version": __version__})
