@@ -17,7 +17,7 @@ import pytest
 from feedwell.core.clock import SystemClock
 from feedwell.core.errors import DataError
 from feedwell.core.project import DataSection, EntitySection, EventSection, Project, ProjectSection
-from feedwell.data.ingest import IngestReport, ingest, put_events, put_rows
+from feedwell.data.ingest import IngestReport, ingest
 from feedwell.stores.log import EventLog
 
 S = 1_000_000
@@ -486,24 +486,6 @@ def test_live_ingest_is_available_from_now(shop):
     assert (report.load.n_new, report.load.epoch) == (4, 0)
     assert min(r["available_at"] for r in shop.events()) >= before
     assert shop.ingest(history=False).load.n_new == 0
-
-
-def test_put_stores_the_good_and_tells_the_bad(shop):
-    shop.declare(entity=CATALOG)
-    done = put_events(
-        shop.log,
-        [{"type": "view", "user": "u", "item": "i"}, {"type": "view"}, {"type": "buy", "user": 7, "event_id": "x"}],
-    )
-    assert (done.appended.n_new, done.refused) == (2, {1: "user is missing"})
-    rows = [{"item_id": "i", "cost": 2, "category": "c"}, {"cost": 1}, {"id": "j", "cost": "dear"}]
-    put = put_rows(shop.log, "item", rows)
-    assert (put.appended.n_new, sorted(put.refused)) == (1, [1, 2])
-    assert put_rows(shop.log, "item", rows[:1]).appended.n_duplicate == 1
-    put_events(shop.log, [{"type": "view", "user": "u", "item": "i"}])
-    assert [r["category"] for r in shop.events()] == [None, None, "c", "c"]
-    (file,) = (shop.folder / ".feedwell/quarantine").glob("live-*.jsonl")
-    reasons = [orjson.loads(line)["reason"] for line in file.read_bytes().splitlines()]
-    assert reasons == ["user is missing", "item_id is missing", "column price: 'dear' cannot be read as float"]
 
 
 def test_a_column_that_only_late_json_lines_have_is_read(shop):

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from feedwell.core.clock import ManualClock
 from feedwell.core.event import RawEvent
 from feedwell.core.project import DataSection, EntitySection, EventSection, Project, ProjectSection
-from feedwell.data.contracts import RowContract, read_list, validate_event
+from feedwell.data.contracts import EventContract, RowContract, read_list
 from feedwell.data.ingest import ingest
 from feedwell.data.quarantine import reason_kind
 from feedwell.stores.log import EventLog
@@ -52,7 +54,7 @@ def live(row: dict[str, Any], now: int) -> RawEvent | str:
         return "ts is missing"
     if event["type"] == "buy":
         event["context"] = {name: row[name] for name in ("price", "n") if name in row}
-    return validate_event(event, PROJECT, now)
+    return EventContract(PROJECT)(event, now)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -97,13 +99,13 @@ def test_files_and_http_agree(tmp_path_factory: pytest.TempPathFactory, batch: l
     ],
 )
 def test_refused_events_say_why(row, reason):
-    found = validate_event(row, PROJECT, NOW)
+    found = EventContract(PROJECT)(row, NOW)
     assert isinstance(found, str)
     assert found.startswith(reason)
 
 
 def test_a_live_event_may_leave_out_its_time():
-    event = validate_event({"type": "v", "user": 12.0, "item": 2**63}, PROJECT, NOW)
+    event = EventContract(PROJECT)({"type": "v", "user": 12.0, "item": 2**63}, NOW)
     assert isinstance(event, RawEvent)
     assert (event.ts, event.ids) == (NOW, {"user": "12", "item": "9223372036854775808"})
 
@@ -111,9 +113,9 @@ def test_a_live_event_may_leave_out_its_time():
 def test_each_project_has_its_own_contract():
     other = Project(project=ProjectSection(name="other"), entity={"shop": EntitySection()})
     row = {"type": "v", "user": "u", "shop": "s"}
-    assert isinstance(validate_event(row, PROJECT, NOW), str)
-    assert isinstance(validate_event(row, other, NOW), RawEvent)
-    assert isinstance(validate_event(row, PROJECT, NOW), str)
+    assert isinstance(EventContract(PROJECT)(row, NOW), str)
+    assert isinstance(EventContract(other)(row, NOW), RawEvent)
+    assert isinstance(EventContract(PROJECT)(row, NOW), str)
 
 
 @pytest.mark.parametrize(
@@ -166,4 +168,66 @@ def test_the_folder_of_a_log_may_have_odd_names(tmp_path: Path):
     ],
 )
 def test_a_refusal_names_what_was_sent(fields, says):
-    assert says in validate_event({"type": "v", "user": "u", **fields}, PROJECT, NOW)
+    assert says in EventContract(PROJECT)({"type": "v", "user": "u", **fields}, NOW)
+
+
+TIMES = {
+    "2023-11-14T22:13:20Z": 1_700_000_000_000_000,
+    "2023-11-14 23:13:20": 1_700_000_000_000_000,
+    " 2023-11-14T23:13 ": 1_699_999_980_000_000,
+    "2023-11-14T22:13Z": 1_699_999_980_000_000,
+    "2023-11-14T22:13:20.1234567Z": 1_700_000_000_123_456,
+    "2023-11-14T22:13+00": 1_699_999_980_000_000,
+    "2023-11-14": 1_699_916_400_000_000,
+    "2023-10-29 02:30:00": 1_698_543_000_000_000,
+    "2023-03-26 02:30:00": 1_679_794_200_000_000,
+    "2023-W46-2": None,
+    "20231114T221320Z": None,
+    "epoch": None,
+    "infinity": None,
+    "2023-11-14 22:13:20 America/New_York": None,
+}
+
+
+def test_a_text_is_the_same_time_by_every_route(tmp_path: Path):
+    project = PROJECT.model_copy(update={"project": PROJECT.project.model_copy(update={"timezone": "Europe/Paris"})})
+    rows = [{"type": "v", "user": "u", "item": "i", "device": text, "ts": text} for text in TIMES]
+    (tmp_path / "events.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    log = EventLog.open(tmp_path / ".feedwell", project, ManualClock(NOW))
+    ingest(project, tmp_path, log)
+    stored = {row["device"]: row["ts"] for row in log.read(-1, 100).to_pylist()}
+    log.close()
+    for text, expected in TIMES.items():
+        live = EventContract(project)(rows[list(TIMES).index(text)], NOW)
+        found = live.ts if isinstance(live, RawEvent) else None
+        assert (text, stored.get(text), found) == (text, expected, expected)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path):
+    row = json.dumps({"type": "v", "user": "u", "item": "i", "ts": 1_700_000_000}).encode()
+    (tmp_path / "events.jsonl").write_bytes(b"\xef\xbb\xbf" + row + b"\n")
+    log = EventLog.open(tmp_path / ".feedwell", PROJECT, ManualClock(NOW))
+    report = ingest(PROJECT, tmp_path, log)
+    log.close()
+    assert (report.load.n_new, report.n_quarantined) == (1, 0)
+
+
+def test_values_whose_sums_would_overflow_are_refused(tmp_path: Path):
+    row = {"type": "v", "user": "u", "item": "i", "ts": 1_700_000_000, "value": 2.0**48}
+    assert str(EventContract(PROJECT)(row, NOW)).startswith("value is not finite or too large")
+    (tmp_path / "events.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, "value": 2.0**47}))
+    log = EventLog.open(tmp_path / ".feedwell", PROJECT, ManualClock(NOW))
+    report = ingest(PROJECT, tmp_path, log)
+    log.close()
+    assert (report.load.n_new, report.n_quarantined) == (1, 1)
+
+
+def test_an_empty_string_view_is_no_id(tmp_path: Path):
+    view = pa.array(["a", ""]).cast(pa.string_view())
+    table = pa.table({"type": ["v", "v"], "user": view, "item": ["i", "i"], "ts": [1_700_000_000] * 2})
+    pq.write_table(table, tmp_path / "events.parquet")
+    project = PROJECT.model_copy(update={"data": PROJECT.data.model_copy(update={"events": "events.parquet"})})
+    log = EventLog.open(tmp_path / ".feedwell", project, ManualClock(NOW))
+    report = ingest(project, tmp_path, log)
+    log.close()
+    assert (report.load.n_new, report.reasons) == (1, {"user is missing": 1})

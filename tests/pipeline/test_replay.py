@@ -139,4 +139,8 @@ def test_replay_does_not_go_back(shop: Shop) -> None:
 
 
 def test_a_record_is_plain_json(shop: Shop) -> None:
-    json.dumps(shop.ask("u1").record.to_dict())
+    record = shop.ask("u1").record
+    assert record.keys
+    text = json.dumps(record.to_dict())
+    again = SlateRecord.from_dict(json.loads(text))
+    assert (again.request_id, again.keys, json.dumps(again.to_dict())) == (record.request_id, record.keys, text)

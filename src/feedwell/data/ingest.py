@@ -1,4 +1,4 @@
-"""Ingest: files into the log, as history or as live events; catalog rows by PUT. Bad rows go to quarantine, told why.
+"""Ingest: files into the log, as history or as live events. Bad rows go to quarantine, told why.
 
 A load is all or nothing: files are looked at first, rows are judged as they stream by, only then the log changes.
 """
@@ -19,18 +19,17 @@ from feedwell.core.durations import format_duration
 from feedwell.core.errors import DataError
 from feedwell.core.event import RawEvent
 from feedwell.core.project import EntitySection, Project
-from feedwell.data.contracts import RowContract, id_names, validate_event
+from feedwell.data.contracts import RowContract, id_names
 from feedwell.data.ingest_files import BadLine, Batch, SourceFile, find_files, look_at, read_batches, read_objects
 from feedwell.data.ingest_sql import REASON, Normaliser, map_columns, whole_number_ids
 from feedwell.data.quarantine import Quarantine
-from feedwell.stores.log import Appended, EventLog, LoadReport, raw_schema
+from feedwell.stores.log import EventLog, LoadReport, raw_schema
 from feedwell.stores.log.catalog import payload_text
 from feedwell.stores.log.schema import FILE
 
 Progress = Callable[[str, int], None]
 _CATALOG_BATCH = 50_000
 _HELD_BAD = 100_000
-_DAY = "%Y%m%d"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,36 +101,6 @@ def ingest(
         notes=tuple(_notes(project, load, reading, history)),
         wall_s=time.perf_counter() - started,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Accepted:
-    """What became of a batch that came by HTTP or from Python: `refused` maps the place in the batch to the reason."""
-
-    appended: Appended
-    refused: Mapping[int, str] = field(default_factory=dict)
-
-
-def put_events(log: EventLog, rows: Sequence[Mapping[str, Any]]) -> Accepted:
-    """Good events are stored, bad ones quarantined and told, in one durable commit."""
-    now = log.clock.now()
-    return _put(log, rows, [validate_event(row, log.project, now) for row in rows], now)
-
-
-def put_rows(log: EventLog, entity: str, rows: Sequence[Mapping[str, Any]]) -> Accepted:
-    """New versions of catalog rows, valid from now; a row equal to the current one is a duplicate."""
-    now, contract = log.clock.now(), RowContract(log.project, entity)
-    return _put(log, rows, [contract(row, now, dated=False) for row in rows], now)
-
-
-def _put(log: EventLog, rows: Sequence[object], checked: Sequence[RawEvent | str], now: int) -> Accepted:
-    refused = {i: reason for i, reason in enumerate(checked) if isinstance(reason, str)}
-    if refused:
-        day = datetime.fromtimestamp(now / 1e6, UTC).strftime(_DAY)
-        with Quarantine(log.folder / "quarantine", f"live-{day}") as quarantine:
-            for i, reason in refused.items():
-                quarantine.add(reason, row=i + 1, data=rows[i])
-    return Accepted(appended=log.append([e for e in checked if isinstance(e, RawEvent)]), refused=refused)
 
 
 class _Reading:
