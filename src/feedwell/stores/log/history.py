@@ -29,7 +29,7 @@ from feedwell.stores.log.manifest import Manifest
 from feedwell.stores.log.schema import words_to_ids
 from feedwell.stores.log.seal import finish_pending, lock_path
 from feedwell.stores.log.segments import SegmentWriter
-from feedwell.stores.log.stage import HIGH, LOW, OCCURRENCE, SEQ, Stage, Staged, occurrence_words
+from feedwell.stores.log.stage import HIGH, LOW, OCCURRENCE, SEQ, Stage, Staged, clear_abandoned, occurrence_words
 
 if TYPE_CHECKING:
     from feedwell.stores.log.log import EventLog
@@ -74,6 +74,7 @@ def load_history(
     progress: Progress | None = None,
 ) -> LoadReport:
     """What `EventLog.load_history` says. An error raised by `rows` ends the load with nothing stored."""
+    clear_abandoned(log.folder / "tmp")
     with Stage(
         log.folder / "tmp" / f"load-{uuid.uuid4().hex}", log.project, memory_mb=memory_mb, threads=threads
     ) as stage:
@@ -95,6 +96,7 @@ def load_live(
     """Rows of files appended as live events, available from now; the same twins and ids as a load of history."""
     types: Counter[str] = Counter()
     known = 0
+    clear_abandoned(log.folder / "tmp")
     with Stage(log.folder / "tmp" / f"load-{uuid.uuid4().hex}", log.project, memory_mb=memory_mb) as stage:
         for table in rows:
             stage.add(table)

@@ -27,6 +27,7 @@ from feedwell.stores.log.manifest import Manifest, ManifestFile
 from feedwell.stores.log.schema import event_schema, rows_to_table, without_users
 from feedwell.stores.log.seal import recover, renew_epoch, seal_hot
 from feedwell.stores.log.segments import read_after
+from feedwell.stores.log.stage import clear_abandoned
 from feedwell.stores.log.tombstones import Tombstones
 
 _T = TypeVar("_T")
@@ -60,6 +61,7 @@ class EventLog:
         self._select = f"SELECT {columns} FROM event"
         self._empty = self.schema.empty_table()
         recover(self)
+        clear_abandoned(folder / "tmp")
 
     @staticmethod
     def open(folder: Path, project: Project, clock: Clock) -> EventLog:

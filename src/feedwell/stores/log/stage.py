@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from feedwell.core import columns as c
+from feedwell.core.errors import Unavailable
 from feedwell.core.event import CATALOG_PREFIX, catalog_entity, catalog_type
 from feedwell.core.project import Project
+from feedwell.stores.durable import file_lock
 from feedwell.stores.log.catalog import derived_ids
 from feedwell.stores.log.hot import quoted
 from feedwell.stores.log.schema import FILE, raw_schema
@@ -47,12 +50,23 @@ class Staged:
     n_twins: int
 
 
+def clear_abandoned(folder: Path) -> None:
+    """Deletes the stages under a folder whose process died: they hold raw ids. Those in use are locked and stay."""
+    for stage in folder.glob("load-*/"):
+        with suppress(Unavailable), file_lock(_lock_of(stage), wait=False):
+            shutil.rmtree(stage, ignore_errors=True)
+            _lock_of(stage).unlink(missing_ok=True)
+
+
 class Stage:
     """Rows in, rows out in (available_at, arrival) order, larger than memory; the folder goes at the end."""
 
     def __init__(self, folder: Path, project: Project, *, memory_mb: int = 2048, threads: int | None = None) -> None:
         self._folder = folder
-        folder.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._held = ExitStack()
+        self._held.enter_context(file_lock(_lock_of(folder)))
+        folder.mkdir()
         self._project, self._schema = project, raw_schema(project.entities)
         self._rows = 0
         self.catalogs: set[str] = set()
@@ -78,6 +92,8 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         self._db.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+        _lock_of(self._folder).unlink(missing_ok=True)
+        self._held.close()
 
     def add(self, table: pa.Table, *, delay: int = 0) -> None:
         """Raw rows (columns of `raw_schema`, absent ones null); `available_at` is `ts + delay` where it is null."""
@@ -233,6 +249,11 @@ class Stage:
                 table = table.drop_columns([name])
             table = table.append_column(name, pa.array(before, pa.string()))
         return table
+
+
+def _lock_of(stage: Path) -> Path:
+    # Beside the folder: it is held before the folder is there. No two stages share a name.
+    return stage.with_name(f"{stage.name}.lock")
 
 
 def _keys(entity: str) -> str:
