@@ -150,3 +150,11 @@ def test_transitions_reach_the_published_anchor():
     assert got.n_users == 19_412
     assert got.recall == pytest.approx(0.091, abs=0.0006)
     assert got.ndcg == pytest.approx(0.060, abs=0.0006)
+
+
+def test_lines_and_words_are_divided_by_ascii_only(tmp_path):
+    path = tmp_path / "sequences.txt"
+    path.write_bytes("\ufeffu1 a b\u2028c d\r\nu2 x\u00a0y z w\n".encode())
+    found = read_sequences(path)
+    assert found.user_ids == ("u1", "u2")
+    assert found.item_ids == ("a", "b\u2028c", "d", "x\u00a0y", "z", "w")

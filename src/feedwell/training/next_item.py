@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import platform
+import re
 import resource
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -79,6 +80,9 @@ class Result:
         return {"source": self.source, "n_users": self.n_users, **named, "mrr": self.mrr, **timed}
 
 
+_WORD = re.compile(r"[^ \t\r\n\v\f]+")
+
+
 def read_sequences(path: Path, form: Format = "sequences") -> Sequences:
     """The sequences of a text file: `user item item ...` a line, or `user item` a line in time order.
 
@@ -86,10 +90,11 @@ def read_sequences(path: Path, form: Format = "sequences") -> Sequences:
     order of their parts is anyone's guess.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"reading sequences from {path}: {error}; expected a UTF-8 text file") from error
-    words = [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
+    # Blanks of ASCII only: an id may hold any other.
+    words = [(number, _WORD.findall(line)) for number, line in enumerate(lines, 1) if _WORD.search(line)]
     if not words:
         raise DataError(f"reading sequences from {path}: no line with an item; expected '{_LINE[form]}' on each line")
     by_user = _read_lists(path, words) if form == "sequences" else _read_pairs(path, words)
