@@ -132,3 +132,17 @@ def test_a_damaged_log_says_what_to_do(folder: Path) -> None:
     hot.write_bytes(b"this is no database" * 500)
     with feedwell.open(folder) as opened, pytest.raises(DataError, match="damaged; restore it"):
         opened.ingest()
+
+
+def test_publishing_removes_what_nothing_needs_any_more(folder: Path) -> None:
+    (folder / "feedwell.toml").write_text(PROJECT + "[releases]\nkeep = 2\n")
+    clock, made = ManualClock(START + 3_600_000_000), []
+    with feedwell.open(folder, clock=clock) as opened:
+        opened.ingest()
+        for _ in range(3):
+            clock.advance(1_000_000)
+            made.append(opened.train().release_id)
+            assert opened.releases.release_ids()[0] == made[-1]
+            opened.publish()
+        assert opened.releases.release_ids() == [made[2], made[1]]
+        assert opened.rollback() == made[1]

@@ -125,8 +125,13 @@ class Workspace:
         return measure(inputs, user_events(view, self.project), cut, max_requests=max_requests).evaluation
 
     def publish(self, release_id: str | None = None, *, force: bool = False) -> str:
-        """The release (default: the candidate) serves from now on, if its gates hold; CheckFailed says which do not."""
-        return self._moved(publish(self.releases, release_id=release_id, force=force, hydrate=self._hydrate))
+        """The release (default: the candidate) serves from now on, if its gates hold; CheckFailed says which do not.
+
+        Releases that neither a channel nor the last `[releases] keep` need any more are removed.
+        """
+        chosen = publish(self.releases, release_id=release_id, force=force, hydrate=self._hydrate)
+        self.releases.prune(self.project.releases.keep)
+        return self._moved(chosen)
 
     def publish_config(self) -> str:
         """A release of the project file as it is over the champion's artifacts; UsageError names changed `fit` keys."""

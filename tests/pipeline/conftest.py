@@ -16,6 +16,7 @@ from feedwell.pipeline.compile import Compiled
 from feedwell.pipeline.online import OnlineState
 from feedwell.pipeline.path import RequestPath, Served, Wish
 from feedwell.pipeline.projector import Projector
+from feedwell.pipeline.record import RETRIEVED
 from feedwell.stores.log import EventLog
 from feedwell.stores.records import RecordStore
 
@@ -163,3 +164,9 @@ def shops(tmp_path: Path) -> Iterator[Callable[..., Shop]]:
 @pytest.fixture
 def shop(shops: Callable[..., Shop]) -> Shop:
     return shops()
+
+
+def accounted(counts: dict[str, int]) -> int:
+    """What is left of `retrieved` after all that the record accounts for: 0, or the accounting is wrong."""
+    gone = sum(n for reason, n in counts.items() if reason != RETRIEVED and ": " not in reason)
+    return counts[RETRIEVED] - gone

@@ -8,10 +8,10 @@ import numpy as np
 
 from feedwell.core.project_file import parse_project
 from feedwell.pipeline.compile import Compiled, part_names
-from feedwell.pipeline.record import RETRIEVED, accounted
+from feedwell.pipeline.record import RETRIEVED
 from feedwell.pipeline.replay import differences, replay_trace
 
-from .conftest import PROJECT, Shop
+from .conftest import PROJECT, Shop, accounted
 
 LIGHT = PROJECT + '\n[light]\nkind = "test_value_is_key"\nkeep = 10\n\n[ranker]\nkind = "test_scorer_nan"\n'
 

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feedwell.pipeline.gather import Pace
-from feedwell.pipeline.record import RETRIEVED, accounted
+from feedwell.pipeline.record import RETRIEVED
 from feedwell.pipeline.replay import ask_of
 
 from . import parts
-from .conftest import NOW, PROJECT, Shop, event, item
+from .conftest import NOW, PROJECT, Shop, accounted, event, item
 
 
 def with_sections(*sections: str, base: str = PROJECT) -> str:

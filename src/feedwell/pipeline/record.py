@@ -87,12 +87,6 @@ def slate_record(pipeline: Pipeline, ran: Ran) -> SlateRecord:
     )
 
 
-def accounted(counts: dict[str, int]) -> int:
-    """What is left of `retrieved` after all that the record accounts for: 0, or the accounting is wrong."""
-    gone = sum(n for reason, n in counts.items() if reason != RETRIEVED and ": " not in reason)
-    return counts[RETRIEVED] - gone
-
-
 def trace_of(pipeline: Pipeline, ran: Ran) -> dict[str, Any]:
     """Everything that the request saw: enough to run it again without any store."""
     request, scored, done = ran.request, ran.scored, ran.done
