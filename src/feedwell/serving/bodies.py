@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from feedwell.core.event import MAX_ID_BYTES
+from feedwell.core.event import MAX_ID_BYTES, MAX_PAYLOAD_BYTES
 from feedwell.data.contracts import MAX_TYPE_LENGTH
 
 MAX_N = 1000
@@ -23,20 +23,36 @@ SURFACE = r"^[0-9A-Za-z_.-]{1,64}$"
 
 
 def _fits(text: str) -> str:
-    if len(text.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES:
+    try:
+        n_bytes = len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueError("an id must be valid Unicode: this one has a lone surrogate") from None
+    if n_bytes > MAX_ID_BYTES:
         raise ValueError(f"an id has at most {MAX_ID_BYTES} bytes of UTF-8")
     return text
 
 
+def _plain_context(context: dict[str, Any]) -> dict[str, Any]:
+    try:
+        size = len(orjson.dumps(context))
+    except TypeError:
+        raise ValueError("it is nested too deeply, or has text that is not valid Unicode") from None
+    if size > MAX_PAYLOAD_BYTES:
+        raise ValueError(f"it is larger than {MAX_PAYLOAD_BYTES} bytes")
+    return context
+
+
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_BYTES), AfterValidator(_fits)]
 Time = Annotated[float, Field(ge=0, lt=2.0**62)]
-Context = Annotated[dict[Annotated[str, Field(max_length=64)], Any], Field(max_length=64)]
+Context = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Any], Field(max_length=64), AfterValidator(_plain_context)
+]
 
 
 class RecommendBody(BaseModel):
-    """One wish for a feed."""
+    """One wish for a feed. Read strictly: ids are strings, and neither `true` nor "3" is a number."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     user_id: Id
     n: int | None = Field(None, ge=1, le=MAX_N, description="How many items; default: the slate's k.")
     surface: str = Field("default", pattern=SURFACE)

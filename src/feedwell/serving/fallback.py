@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 
 from feedwell.core.errors import DataError, FeedwellError, Unavailable, UsageError
 from feedwell.serving.bodies import Refused
 
 RETRY_AFTER_S = "1"
+_PROBLEMS_SHOWN, _PROBLEMS_LISTED = 3, 100
 _log = logging.getLogger("feedwell.serving")
 
 
@@ -22,7 +27,23 @@ def json_response(content: Any, status: int = 200, headers: dict[str, str] | Non
 
 def refusal(status: int, reason: str) -> Response:
     headers = {"Retry-After": RETRY_AFTER_S} if status == 503 else None
-    return json_response({"error": reason}, status, headers)
+    return json_response({"error": reason, "problems": []}, status, headers)
+
+
+def invalid(error: RequestValidationError) -> Response:
+    """422 with each problem's place and reason. What was sent is never repeated: it may not even be JSON."""
+    problems = [{"at": _place(found["loc"]), "problem": _printable(found["msg"])} for found in error.errors()]
+    text = "; ".join(f"{p['at']}: {p['problem']}" for p in problems[:_PROBLEMS_SHOWN])
+    body = {"error": f"the request is not valid: {text}", "problems": problems[:_PROBLEMS_LISTED]}
+    return json_response(body, 422)
+
+
+def _place(parts: Sequence[Any]) -> str:
+    return _printable(".".join(str(part) for part in parts))[:200]
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def add_error_answers(app: FastAPI) -> None:
@@ -32,6 +53,16 @@ def add_error_answers(app: FastAPI) -> None:
     async def expected(request: Request, error: FeedwellError) -> Response:
         status = 503 if isinstance(error, Unavailable) else 422 if isinstance(error, DataError) else 500
         return refusal(400 if isinstance(error, UsageError) else status, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def not_valid(request: Request, error: RequestValidationError) -> Response:
+        return invalid(error)
+
+    @app.exception_handler(HTTPException)
+    async def by_http(request: Request, error: HTTPException) -> Response:
+        response = refusal(error.status_code, str(error.detail))
+        response.headers.update(error.headers or {})
+        return response
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:
@@ -58,7 +89,7 @@ class BodyLimit:
         if declared.isdigit() and int(declared) > self._limit:
             await self._refuse(scope, receive, send)
             return
-        got = 0
+        got, begun = 0, False
 
         async def counted() -> Any:
             nonlocal got
@@ -68,9 +99,16 @@ class BodyLimit:
                 raise _TooLarge
             return message
 
-        try:
-            await self._app(scope, counted, send)
-        except _TooLarge:
+        async def watched(message: Any) -> None:
+            nonlocal begun
+            if got > self._limit:  # the framework's own answer to the failed read: 413 takes its place
+                return
+            begun = True
+            await send(message)
+
+        with suppress(_TooLarge):
+            await self._app(scope, counted, watched)
+        if got > self._limit and not begun:
             await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Any, receive: Any, send: Any) -> None:

@@ -26,7 +26,10 @@ def append(runtime: Runtime, body: bytes, key: str, check: Check) -> Response:
     `idempotent`: whether the same body once more would change nothing (every event has an id, or is a catalog row).
     """
     rows, now = rows_of(body, key), runtime.clock.now()
-    checked = [check(row, now) if isinstance(row, Mapping) else f"a row is an object, not {row!r:.60}" for row in rows]
+    checked = [
+        check(row, now) if isinstance(row, Mapping) else f"a row is an object, not a {type(row).__name__}"
+        for row in rows
+    ]
     events = [event for event in checked if isinstance(event, RawEvent)]
     errors = [{"index": i, "error": why} for i, why in enumerate(checked) if isinstance(why, str)]
     appended = runtime.log.append(events) if events else None

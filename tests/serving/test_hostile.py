@@ -1,0 +1,81 @@
+"""Bodies that are meant to break the server: each gets a clear answer of one shape, never a 500."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from .conftest import Server
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (rb'{"user_id": "\ud800"}', "valid"),
+        (rb'{"user_id": "u", "exclude": ["\ud800"]}', "valid"),
+        (rb'{"user_id": "u", "cursor": "\ud800"}', "valid"),
+        (rb'{"user_id": "u", "context": {"\ud800": 1}}', "valid"),
+        (b'{"user_id": NaN}', "string"),
+        (b'{"user_id": "u", "n": Infinity}', "integer"),
+        (b'{"user_id": "u", "n": true}', "integer"),
+        (b'{"user_id": "u", "n": "3"}', "integer"),
+        (b'{"user_id": 5}', "string"),
+        (b'{"user_id": "u", "explain": 1}', "boolean"),
+        (b'{"user_id": "u", "context": {"a": ' + b"[" * 300 + b"]" * 300 + b"}}", "nested"),
+        (b"[" * 100_000, ""),
+        (b"{", ""),
+        (b"\xff\xfe", ""),
+    ],
+)
+def test_a_hostile_body_is_422_with_a_reason(server: Server, body: bytes, says: str) -> None:
+    response = server.post("/v1/recommend", content=body, headers=JSON)
+    assert 400 <= response.status_code < 500, response.text
+    assert response.json().keys() == {"error", "problems"}
+    assert says in response.json()["error"]
+
+
+def test_what_was_sent_is_not_sent_back(server: Server) -> None:
+    response = server.post("/v1/recommend", json={"user_id": ["secret text"]})
+    assert response.status_code == 422
+    assert "secret" not in response.text
+
+
+def test_an_unknown_path_and_method_have_the_same_shape(server: Server) -> None:
+    for response in (server.get("/nothing"), server.post("/health")):
+        assert response.status_code in (404, 405)
+        assert response.json().keys() == {"error", "problems"}
+
+
+@pytest.mark.parametrize("path", ["/v1/recommend", "/v1/events"])
+def test_a_huge_chunked_body_is_413(server: Server, path: str) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(17):
+            yield b" " * 1024 * 1024
+
+    response = server.post(path, content=chunks(), headers=JSON)
+    assert response.status_code == 413
+    assert "larger" in response.json()["error"]
+
+
+def test_one_deep_row_is_refused_and_the_others_are_kept(servers: Callable[..., Server]) -> None:
+    server = servers(stocked=False)
+    deep = b"[" * 300 + b"]" * 300
+    rows = b'[{"item_id": "a"}, {"item_id": "b", "x": ' + deep + b'}, {"item_id": "c", "\\ud83d\\ude00": 1}]'
+    response = server.put("/v1/items", content=rows)
+    assert response.status_code == 200, response.text
+    assert response.json()["accepted"] == 2
+    assert "nested" in response.json()["errors"][0]["error"]
+    assert len(list((server.folder / ".feedwell" / "quarantine").iterdir())) == 1
+
+
+@pytest.mark.parametrize("depth", [1, 200, 300, 900, 1000])
+def test_rows_of_any_depth_get_an_answer(servers: Callable[..., Server], depth: int) -> None:
+    server = servers(stocked=False)
+    nested = b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth
+    for url in ("/v1/items", "/v1/events"):
+        for one in nested:
+            rows = b'[{"item_id": "b", "type": "view", "user": "u", "x": ' + one + b"}, " + one + b"]"
+            assert server.call("PUT" if "items" in url else "POST", url, content=rows).status_code in (200, 422)
