@@ -20,6 +20,7 @@ from feedwell.stores.log.catalog import id_text
 
 MAX_TYPE_LENGTH = 64
 MAX_VALUE = 2.0**62
+_TOO_DEEP = "the row cannot be kept as JSON: it is nested too deeply, or has broken Unicode or a huge number"
 _TEXT_FIELDS = ("unit", "session", "device", "request_id", "surface")
 _PLAIN = frozenset({"type", "ts", "event_id", "value", "slot", "context", *_TEXT_FIELDS})
 _SECONDS_BELOW, _MILLIS_BELOW, _MICROS_BELOW = 1e11, 1e14, 1e17
@@ -45,6 +46,8 @@ class EventContract:
             return self._read(row, now)
         except ValueError as error:
             return str(error)
+        except RecursionError:
+            return _TOO_DEEP
 
     def _read(self, row: Mapping[str, Any], now: int) -> RawEvent:
         kind = row.get("type")
@@ -121,6 +124,8 @@ class RowContract:
             return self._read(row, now, dated)
         except ValueError as error:
             return str(error)
+        except RecursionError:
+            return _TOO_DEEP
 
     def _read(self, row: Mapping[str, Any], now: int, dated: bool) -> RawEvent:
         id_name = next((name for name in self._id_names if row.get(name) not in (None, "")), None)
@@ -137,7 +142,11 @@ class RowContract:
                 ours = self._theirs.get(theirs, theirs)
                 kind = self.types.get(ours)
                 payload[ours] = _display(cell) if kind is None else read_cell(ours, cell, kind, self._unit, self._zone)
-        if len(orjson.dumps(payload)) > MAX_PAYLOAD_BYTES:
+        try:
+            size = len(orjson.dumps(payload))
+        except TypeError:  # its own limit of depth, a lone surrogate, a whole number of more than 64 bits
+            raise ValueError(_TOO_DEEP) from None
+        if size > MAX_PAYLOAD_BYTES:
             raise ValueError(f"the row is larger than {MAX_PAYLOAD_BYTES} bytes")
         return RawEvent(
             type=self._type,

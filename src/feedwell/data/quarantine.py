@@ -46,8 +46,12 @@ class Quarantine:
         self.reasons[kind] += 1
         place = f"{file} row {row}: {reason}" if file else reason
         self.examples.setdefault(kind, place)
-        entry = {"load": self.load_id, "reason": reason, "file": file, "row": row, "data": _plain(data)}
-        self._file.write(orjson.dumps(entry, default=repr) + b"\n")
+        entry = {"load": self.load_id, "reason": _plain(reason), "file": file, "row": row}
+        try:
+            line = orjson.dumps(entry | {"data": _plain(data)}, default=repr)
+        except (TypeError, RecursionError):
+            line = orjson.dumps(entry | {"data": "not kept: it is nested too deeply to be written as JSON"})
+        self._file.write(line + b"\n")
 
     def add_file(
         self, file: str, rows: list[tuple[int, str, object]], lines: Sequence[tuple[int, str, object]]
