@@ -79,11 +79,13 @@ class Shown:
 def diversity_values(ranked_RK: Keys, group_I: Keys) -> Float:
     """Per request, the share of pairs whose groups differ; no group (-1) differs from all; NaN under 2 items.
 
-    `group_I[key]` is the item's group.
+    `group_I[key]` is the item's group; empty: nothing tells items apart, all NaN.
     """
+    if not len(group_I):
+        return np.full(len(ranked_RK), np.nan)
     present_RK = ranked_RK >= 0
     inside_RK = present_RK & (ranked_RK < len(group_I))
-    group_RK = np.where(inside_RK, group_I[np.where(inside_RK, ranked_RK, 0)] if len(group_I) else -1, -1)
+    group_RK = np.where(inside_RK, group_I[np.where(inside_RK, ranked_RK, 0)], -1)
     n_R = present_RK.sum(axis=1)
     equal_RKK = (group_RK[:, :, None] == group_RK[:, None, :]) & (group_RK >= 0)[:, :, None]
     same_pairs_R = (equal_RKK.sum(axis=(1, 2)) - (group_RK >= 0).sum(axis=1)) / 2

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from feedwell.core.needs import ColumnNeed
 from feedwell.core.project import Project
 from feedwell.core.request import Keys
 from feedwell.data.split import Spans
@@ -28,7 +29,6 @@ _FEW = 8
 def report(
     inputs: Inputs,
     project: Project,
-    features: FeatureSet,
     spans: Spans,
     walked: Walked,
     *,
@@ -38,7 +38,7 @@ def report(
     """The evaluation of what a walk answered. Requests with nothing relevant count for coverage and diversity only."""
     k, bootstrap = project.evaluate.k, project.evaluate.bootstrap
     catalog = np.arange(inputs.log.ids.size("item"), dtype=np.int64)
-    group_I = item_groups(inputs, project, features, spans.end)
+    group_I = item_groups(inputs, project, spans.end)
     by_name = {name: walked.lists(name) for name in walked.ranked}
     ratios = {name: ratios_of(lists, k, bootstrap) for name, lists in by_name.items()}
     rows = tuple(
@@ -70,18 +70,28 @@ def ratios_of(lists: Lists, k: int, bootstrap: int) -> Ratios:
     return Ranking(Ranking.Config(k=k))(lists, bootstrap=bootstrap)
 
 
-def item_groups(inputs: Inputs, project: Project, features: FeatureSet, t: int) -> Keys:
-    """group_I[key]: the key of each item's group as of t; -1 where it has none or none is declared."""
+def item_groups(inputs: Inputs, project: Project, t: int) -> Keys:
+    """group_I[key]: the key of each item's group as of t, else of the first entity derived from items; -1: it has none.
+
+    Empty where the project declares neither: there is nothing to tell items apart by.
+    """
     n = inputs.log.ids.size("item")
-    item = project.entity.get("item")
-    column = f"item.{item.group}" if item and item.group else ""
+    column = _grouping(project)
     segments = inputs.log.segment_paths()
-    if column not in {c.name for c in features.columns} or not segments or not n:
-        return np.full(n, -1, np.int64)
+    if not column or not segments or not n:
+        return np.empty(0, np.int64)
     frame = pa.table({"t": np.full(n, t, np.int64), "item": np.arange(n, dtype=np.int64)})
-    read = asof(features, segments, frame, columns=[column], sequences=False, engine=inputs.view())
-    value = read[column].to_numpy(zero_copy_only=False).astype(np.float64)
+    need = ColumnNeed("item", column)
+    read = asof(FeatureSet.compile(project, (need,)), segments, frame, columns=[f"item.{column}"], engine=inputs.view())
+    value = read[f"item.{column}"].to_numpy(zero_copy_only=False).astype(np.float64)
     return np.where(np.isnan(value), -1, value).astype(np.int64)
+
+
+def _grouping(project: Project) -> str:
+    item = project.entity.get("item")
+    if item and item.group:
+        return item.group
+    return next((column for base, column in project.derived_entities.values() if base == "item"), "")
 
 
 def head_statements(heads: Sequence[HeadRow]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from feedwell.core.columns import ITEM, USER, T
 from feedwell.core.errors import DataError
-from feedwell.data.exposure import exposures
+from feedwell.data.exposure import ORIGIN, exposures
 from feedwell.data.interactions import UserEvents
 from feedwell.data.labels import CLOSES, UNTIL, labels
 from feedwell.data.split import SPANS, Spans
@@ -79,7 +79,7 @@ def measure(
         parts = parts.with_rankers(rankers)
     pipeline = parts.pipeline()
     if moments is None:
-        moments = moments_of(events, cut, [_TEST], until, "evaluate")
+        moments = moments_of(events, cut, [_TEST], until, "evaluate", _slates(shown))
     builder = None
     if train_rows is not None:
         kept = shown.filter(pa.array(_visited(shown, span_X == _TEST, moments)))
@@ -93,7 +93,7 @@ def measure(
     if train_rows is not None and test_rows is not None:
         inputs.progress("judge the heads", 0, None)
         heads = head_rows(project, parts.fitted.get(RANKER), train_rows, test_rows)
-    evaluation = report(inputs, project, parts.features, cut, walked, heads=heads, cost=cost.to_dict())
+    evaluation = report(inputs, project, cut, walked, heads=heads, cost=cost.to_dict())
     return Measured(
         parts=parts,
         walked=walked,
@@ -171,6 +171,13 @@ def _exposure_moments(shown: pa.Table, span_X: Any, most: int) -> Moments:
     if len(pairs) > most:
         pairs = pairs[np.linspace(0, len(pairs) - 1, most).astype(np.int64)]
     return Moments(user_R=pairs[:, 1], t_R=pairs[:, 0])
+
+
+def _slates(shown: pa.Table) -> tuple[Any, Any]:
+    """(user, t) of each slot that was served to a user with a key."""
+    user_X = shown[USER].to_numpy()
+    served = (np.asarray(shown[ORIGIN].to_pylist(), dtype=object) == "slate") & (user_X >= 0)
+    return user_X[served], shown[T].to_numpy()[served]
 
 
 def _visited(shown: pa.Table, inside: Any, moments: Moments) -> Any:
