@@ -19,13 +19,19 @@ from feedwell.core.project import ColumnType, EntitySection, Project
 from feedwell.stores.log.catalog import id_text
 
 MAX_TYPE_LENGTH = 64
-MAX_VALUE = 2.0**62
+MAX_VALUE = 2.0**48
+"""Of a scaled value: any sum of 32 thousand such, and of ever more that are smaller, is exact in 64 bits."""
 _TOO_DEEP = "the row cannot be kept as JSON: it is nested too deeply, or has broken Unicode or a huge number"
 _TEXT_FIELDS = ("unit", "session", "device", "request_id", "surface")
 _PLAIN = frozenset({"type", "ts", "event_id", "value", "slot", "context", *_TEXT_FIELDS})
 _SECONDS_BELOW, _MILLIS_BELOW, _MICROS_BELOW = 1e11, 1e14, 1e17
 _FACTORS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _BOOLEANS = {"true": True, "t": True, "yes": True, "1": True, "false": False, "f": False, "no": False, "0": False}
+ISO_TIME = (
+    r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?(Z|[+-][0-9]{2}(:?[0-9]{2})?)?)?\s*$"
+)
+"""The texts that are read as times, by HTTP and in files alike; whatever else one of the two knows is refused."""
 _NUMBER = re.compile(r"^\s*[-+]?\d+(\.\d*)?([eE][-+]?\d+)?\s*$")
 
 
@@ -157,18 +163,6 @@ class RowContract:
         )
 
 
-_CONTRACTS: dict[int, tuple[Project, EventContract]] = {}
-
-
-def validate_event(row: Mapping[str, Any], project: Project, now: int) -> RawEvent | str:
-    """The event of a JSON object, or the reason why it is refused."""
-    held = _CONTRACTS.get(id(project))
-    if held is None or held[0] is not project:
-        _CONTRACTS.clear()
-        held = _CONTRACTS[id(project)] = project, EventContract(project)
-    return held[1](row, now)
-
-
 def declared_types(section: EntitySection) -> dict[str, ColumnType]:
     """Our column → type: what `columns` says, and what the section's other keys imply."""
     implied: dict[str, ColumnType] = {name: "time" for name in (section.created_at, section.expires_at) if name}
@@ -204,7 +198,10 @@ def read_time(cell: Any, unit: str = "auto", zone: str = "UTC") -> int:
             return _read_iso(cell, zone)
         cell = int(cell) if cell.strip().lstrip("+-").isdigit() else float(cell)
     if isinstance(cell, datetime):
-        return _micros(cell if cell.tzinfo else cell.replace(tzinfo=ZoneInfo(zone)))
+        if cell.tzinfo:
+            return _micros(cell)
+        # A clock that is set back shows a time twice: the later one counts, as in files. One that it skips: as before.
+        return max(_micros(cell.replace(tzinfo=ZoneInfo(zone), fold=fold)) for fold in (0, 1))
     if isinstance(cell, bool) or not isinstance(cell, int | float) or not math.isfinite(cell):
         raise ValueError(f"ts cannot be read: {cell!r:.60}")
     ts = _scale_time(cell, unit)
@@ -295,6 +292,8 @@ def _scale_time(number: float, unit: str) -> int:
 
 def _read_iso(text: str, zone: str) -> int:
     try:
+        if not re.match(ISO_TIME, text):
+            raise ValueError
         found = datetime.fromisoformat(text.strip())
     except ValueError:
         raise ValueError(f"ts cannot be read: {text!r:.60}") from None

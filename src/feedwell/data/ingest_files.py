@@ -5,6 +5,7 @@ A file that cannot be read at all is a DataError before anything is loaded; a li
 
 from __future__ import annotations
 
+import codecs
 import csv
 import glob
 import gzip
@@ -144,10 +145,16 @@ def _read_parquet(file: SourceFile, columns: list[str]) -> Iterator[Batch]:
     try:
         with pq.ParquetFile(file.path) as parquet:
             for batch in parquet.iter_batches(ROWS, columns=columns):
-                yield Batch(table=pa.Table.from_batches([batch]), first_row=done + 1)
+                yield Batch(table=_plain(pa.Table.from_batches([batch])), first_row=done + 1)
                 done += batch.num_rows
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{file.path} is damaged after row {done}: {error}; copy it again") from error
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """With plain strings for string views, which few kernels take."""
+    fields = [f.with_type(pa.string()) if pa.types.is_string_view(f.type) else f for f in table.schema]
+    return table.cast(pa.schema(fields))
 
 
 def _read_csv(file: SourceFile, columns: list[str]) -> Iterator[Batch]:
@@ -239,6 +246,8 @@ def _line_blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
     first = 1
     with _open(path) as file:
         while lines := file.readlines(_BLOCK):
+            if first == 1:
+                lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
             yield first, lines
             first += len(lines)
 
@@ -248,7 +257,7 @@ def _json_columns(path: Path) -> tuple[str, ...]:
     with _open(path) as file:
         for _, line in zip(range(_SNIFFED_LINES), file, strict=False):
             try:
-                found = orjson.loads(line)
+                found = orjson.loads(line.removeprefix(codecs.BOM_UTF8))
             except orjson.JSONDecodeError:
                 continue
             if isinstance(found, dict):

@@ -18,7 +18,7 @@ from feedwell.core import columns as c
 from feedwell.core.errors import DataError
 from feedwell.core.event import CATALOG_PREFIX, MAX_ID_BYTES
 from feedwell.core.project import ColumnType, Project
-from feedwell.data.contracts import MAX_TYPE_LENGTH, MAX_VALUE
+from feedwell.data.contracts import ISO_TIME, MAX_TYPE_LENGTH, MAX_VALUE
 from feedwell.data.ingest_files import SourceFile
 
 REASON = "_reason"
@@ -231,7 +231,12 @@ class Normaliser:
             return f"epoch_us({cell})"
         if pa.types.is_temporal(kind):
             return f"epoch_us({cell}::TIMESTAMP::TIMESTAMPTZ)"
-        iso = f"epoch_us(TRY_CAST({cell} AS TIMESTAMPTZ))"
+        if unit == "iso" and not _is_text(kind):
+            return f"epoch_us(TRY_CAST({cell} AS TIMESTAMPTZ))"
+        # DuckDB wants the seconds.
+        whole = f"regexp_replace({cell}, '^(\\s*[0-9-]+[T ][0-9]+:[0-9]+)([Z+\\s-]|$)', '\\1:00\\2')"
+        known = f"regexp_matches({cell}, {_literal(ISO_TIME)})"
+        iso = f"CASE WHEN {known} THEN epoch_us(TRY_CAST({whole} AS TIMESTAMPTZ)) END"
         if unit == "iso":
             return iso
         if pa.types.is_integer(kind):
