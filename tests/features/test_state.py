@@ -10,7 +10,6 @@ from feedwell.core.clock import DAY, HOUR
 from feedwell.core.errors import DataError, Unavailable
 from feedwell.core.needs import HistoryNeed, ObjectsNeed, RankingNeed
 from feedwell.features import FeatureSet, Fold, StateReader, hydrate, reference
-from feedwell.features.asof import history_asof, objects_asof
 from feedwell.features.statefile import read_head
 from feedwell.stores.state import LmdbState, MemoryState
 from feedwell.testing.parity import SPAN, START, generate, parity_project, read_row, write_segments
@@ -165,30 +164,26 @@ def test_the_users_own_unfolded_events_count_for_the_user_alone(seed):
         assert nobody is reader
 
 
-def test_lists_and_relations_equal_the_batch_reading(tmp_path):
+def test_lists_and_relations_equal_a_slow_walk_of_the_log():
     log = generate(11, n_logs=10, n_events=60)
     table = log.table(PROJECT)
-    segments = write_segments(table, tmp_path, 0)
     t = int(table.column("available_at")[-1].as_py()) + 1
     users = np.arange(-1, 45)
-    frame = pa.table({"t": pa.array(np.full(len(users), t)), "user": pa.array(users)})
     with StateReader.open(FEATURES, folded(table)) as reader:
         sides = [reader.user_side(int(user), t) for user in users]
     for need in (HISTORY, FOLLOWED):
-        keys, at, edges = history_asof(FEATURES, segments, frame, need)
-        for i, side in enumerate(sides):
-            assert side.histories[need].keys_L.tolist() == keys[edges[i] : edges[i + 1]].tolist()
-            assert side.histories[need].at_L.tolist() == at[edges[i] : edges[i + 1]].tolist()
-            assert all(0 <= k < len(need.events) for k in side.histories[need].type_L)
-    for side, user in zip(sides[1:], users[1:], strict=True):
-        mine = [e for e in log.events if e["user"] == user and e["item"] >= 0 and e["type"] in HISTORY.events]
-        types = [HISTORY.events[k] for k in side.histories[HISTORY].type_L]
-        assert types == [e["type"] for e in mine[-HISTORY.n :]]
+        for side, user in zip(sides[1:], users[1:], strict=True):
+            mine = [e for e in log.events if e["user"] == user and e[need.object] >= 0 and e["type"] in need.events]
+            history = side.histories[need]
+            assert history.keys_L.tolist() == [e[need.object] for e in mine[-need.n :]]
+            assert history.at_L.tolist() == [e["available_at"] for e in mine[-need.n :]]
+            assert [need.events[k] for k in history.type_L] == [e["type"] for e in mine[-need.n :]]
+        assert not len(sides[0].histories[need].keys_L)
     for need in (LIKED, FOLLOWS):
-        batch = objects_asof(FEATURES, segments, frame, need)
-        assert any(len(keys) > 1 for keys in batch)
-        for side, keys, user in zip(sides, batch, users, strict=True):
-            assert side.objects[need].tolist() == keys.tolist() == standing(log.events, need, user)
+        found = [side.objects[need].tolist() for side in sides]
+        assert any(len(keys) > 1 for keys in found)
+        for keys, user in zip(found, users, strict=True):
+            assert keys == standing(log.events, need, user)
 
 
 def standing(events, need, user):

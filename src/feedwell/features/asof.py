@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from feedwell.core import columns as c
 from feedwell.core.errors import UsageError
 from feedwell.core.event import NO_KEY
-from feedwell.core.needs import HistoryNeed, ObjectsNeed
+from feedwell.core.needs import HistoryNeed
 from feedwell.engines import Engine, LocalEngine
 from feedwell.features.definition import Entities, FeatureColumn, FeatureSet
 from feedwell.features.measures import Active, ActiveTally, CatalogNumber, Decayed, Measure, Moment, Selection, Windowed
 from feedwell.features.probe import Edges, Probe, relation_moves
 from feedwell.features.scan import BatchLog, CatalogLog, read_catalog, read_log
-from feedwell.features.views import Facts, Relation, View
-from feedwell.features.views import Sequence as SequenceView
+from feedwell.features.views import Facts, Relation
 
 Ints = NDArray[np.int64]
 _ENGINE = LocalEngine()
@@ -48,26 +47,6 @@ def asof(
     return _Reading(features, segments, frame, engine).table(chosen, sequences)
 
 
-def history_asof(
-    features: FeatureSet, segments: Sequence[Path], frame: pa.Table, need: HistoryNeed, *, engine: Engine = _ENGINE
-) -> tuple[Ints, Ints, Ints]:
-    """(object keys, available_at, R + 1 edges): row r's history is `keys[edges[r] : edges[r + 1]]`, oldest first."""
-    reading = _Reading(
-        features, segments, frame, engine, only=(SequenceView(Selection(need.events), need.object, need.n),)
-    )
-    return reading.sequence(need)
-
-
-def objects_asof(
-    features: FeatureSet, segments: Sequence[Path], frame: pa.Table, need: ObjectsNeed, *, engine: Engine = _ENGINE
-) -> list[Ints]:
-    """For each frame row, the objects its user stands in relation to at t: sorted keys. Cost: one pass per row."""
-    undo = features.project.undone_by
-    views = tuple(Relation(event, undo.get(event), need.object) for event in need.events)
-    reading = _Reading(features, segments, frame, engine, only=views)
-    return reading.objects(views)
-
-
 class _Reading:
     """One frame against one log: keys, edges and probes are made once and shared by all columns."""
 
@@ -77,12 +56,11 @@ class _Reading:
         segments: Sequence[Path],
         frame: pa.Table,
         engine: Engine,
-        only: Sequence[View] | None = None,
     ) -> None:
         self._features, self._segments, self._engine = features, segments, engine
         self._t_R = _ints(frame, c.T)
         self._frame = frame
-        self._log: BatchLog = read_log(engine, segments, features.views if only is None else only)
+        self._log: BatchLog = read_log(engine, segments, features.views)
         self._edges = Edges(self._log.at_E, self._t_R)
         self._keys: dict[str, Ints] = {}
         self._catalogs: dict[str, tuple[CatalogLog, NDArray[np.intp]]] = {}
@@ -191,21 +169,6 @@ class _Reading:
         chosen = self._log.mask(selection) & (self._log.keys[need.object] >= 0)
         at, edges = self._probe_of(("user",), chosen, {}).last_n(selection, need.n)
         return self._log.keys[need.object][at], self._log.at_E[at], edges
-
-    def objects(self, relations: Sequence[Relation]) -> list[Ints]:
-        log, user_R = self._log, self.key("user")
-        before_R = self._edges.at(0, 0)
-        found: list[list[Ints]] = [[] for _ in user_R]
-        for relation in relations:
-            rows = np.flatnonzero(self._move(relation))
-            rows = rows[np.argsort(log.keys["user"][rows], kind="stable")]
-            users = log.keys["user"][rows]
-            for r, (user, before) in enumerate(zip(user_R, before_R, strict=True)):
-                mine = rows[np.searchsorted(users, user) : np.searchsorted(users, user, side="right")]
-                mine = mine[: np.searchsorted(mine, before)]
-                keys, last = np.unique(log.keys[relation.object][mine[::-1]], return_index=True)
-                found[r].append(keys[self._move(relation)[mine[::-1][last]] > 0])
-        return [np.unique(np.concatenate(parts)) for parts in found]
 
 
 def _read(probe: Probe, measure: Measure) -> NDArray[np.generic]:
