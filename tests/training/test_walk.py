@@ -62,3 +62,12 @@ def test_moments_are_one_per_user_second_and_the_same_sample_each_time():
     assert list(zip(found.user_R.tolist(), found.t_R.tolist(), strict=True)) == [(0, 5), (1, 5), (0, 7)]
     assert len(moments_of(made, cut, [3], 2, "s")) == 2
     assert np.array_equal(moments_of(made, cut, [3], 2, "s").t_R, moments_of(made, cut, [3], 2, "s").t_R)
+
+
+def test_what_was_served_is_a_request_and_the_acts_that_follow_are_not():
+    made, _, _ = of([(0, 1, 1, True), (0, 2, 4, True), (0, 3, 8, True), (1, 1, 5, True)])
+    spans = Spans(by="time", user_U=np.empty(0, np.int64), cut_U3=np.array([[0, 0, 0]]), end=20, n_S=np.zeros(4))
+    slates = np.array([0, 0, 0], np.int64), np.array([3, 3, 7], np.int64)
+    found = moments_of(made, spans, [3], None, "x", slates)
+    assert list(zip(found.user_R.tolist(), found.t_R.tolist(), strict=True)) == [(0, 1), (0, 3), (1, 5), (0, 7)]
+    assert len(moments_of(made, spans, [3], None, "x")) == 4

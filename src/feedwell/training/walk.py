@@ -50,9 +50,21 @@ class Moments:
         return dict(zip(keys, zip(until_R.tolist(), closes_R.tolist(), strict=True), strict=True))
 
 
-def moments_of(events: UserEvents, spans: Spans, wanted: Sequence[int], most: int | None, salt: str) -> Moments:
-    """One per (user, ts) of those spans; at most `most`, chosen by hash, so that every run takes the same."""
+def moments_of(
+    events: UserEvents,
+    spans: Spans,
+    wanted: Sequence[int],
+    most: int | None,
+    salt: str,
+    slates: tuple[Keys, Keys] | None = None,
+) -> Moments:
+    """One per (user, ts) of those spans; at most `most`, chosen by hash, so that every run takes the same.
+
+    `slates` is (user, t) of what was served: each is a request, and what those users did since their first is not.
+    """
     user_R, t_R = events.moments()
+    if slates is not None and len(slates[0]):
+        user_R, t_R = _with_slates(user_R, t_R, *slates)
     inside = np.isin(spans.span(user_R, t_R), list(wanted))
     user_R, t_R = user_R[inside], t_R[inside]
     if most is not None and len(user_R) > most:
@@ -61,6 +73,17 @@ def moments_of(events: UserEvents, spans: Spans, wanted: Sequence[int], most: in
         user_R, t_R = user_R[chosen], t_R[chosen]
     order = np.lexsort((user_R, t_R))
     return Moments(user_R=user_R[order], t_R=t_R[order])
+
+
+def _with_slates(user_R: Keys, t_R: Keys, user_S: Keys, t_S: Keys) -> tuple[Keys, Keys]:
+    served, inverse = np.unique(user_S, return_inverse=True)
+    first = np.full(len(served), np.iinfo(np.int64).max)
+    np.minimum.at(first, inverse.reshape(-1), t_S)
+    at = np.minimum(np.searchsorted(served, user_R), len(served) - 1)
+    own_R = (served[at] != user_R) | (t_R < first[at])
+    pairs = np.stack([np.concatenate([user_R[own_R], user_S]), np.concatenate([t_R[own_R], t_S])], axis=1)
+    pairs = np.unique(pairs, axis=0)
+    return pairs[:, 0], pairs[:, 1]
 
 
 def asks_of(inputs: Inputs, moments: Moments, *, n: int | None, salt: str) -> list[Ask]:
