@@ -62,3 +62,15 @@ def test_rows_of_a_user_are_in_order(found):
     assert events.at_E[events.rows_of(2)].tolist() == [5, 6, 9]
     assert events.rows_of(99).tolist() == []
     assert np.array_equal(events.moments()[0], np.sort(events.user_E))
+
+
+def test_an_undo_takes_back_what_was_done_to_the_same_object(log_of):
+    event = {"follow": {"object": "creator", "undone_by": "unfollow"}, "unfollow": {"object": "creator"}}
+    project = Project.model_validate({"project": {"name": "p"}, "event": event})
+    rows = [
+        row("follow", 0, item=-1) | {"creator": 1},
+        row("follow", 1, item=-1) | {"creator": 2},
+        row("unfollow", 2, item=-1) | {"creator": 2},
+    ]
+    events = user_events(log_of(rows, ("user", "item", "creator")), project)
+    assert (events.undone_at_E[:2] == 2).tolist() == [False, True]

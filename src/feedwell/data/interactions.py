@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -86,7 +85,7 @@ class UserEvents:
 
 def user_events(view: LogView, project: Project) -> UserEvents:
     """All that users did, in the log's order (what was served to them is not); without an item: item -1."""
-    pairs = _pairs(project.undone_by)
+    pairs = _pairs(project)
     with view.connect() as connection:
         found = connection.execute(_EVENTS.format(pairs=pairs or "FALSE", never=NEVER, served=SERVED)).to_arrow_table()
     coded = found["type"].combine_chunks().dictionary_encode()
@@ -105,7 +104,7 @@ def user_events(view: LogView, project: Project) -> UserEvents:
 _EVENTS = """
 WITH undo AS (
     SELECT d."offset" AS "offset", min(u.available_at) AS at FROM log d JOIN log u
-    ON u."user" = d."user" AND u.item = d.item AND ({pairs})
+    ON u."user" = d."user" AND ({pairs})
     AND (u.available_at > d.available_at OR (u.available_at = d.available_at AND u."offset" > d."offset"))
     WHERE d."user" >= 0 GROUP BY 1
 )
@@ -115,6 +114,10 @@ WHERE e."user" >= 0 AND NOT starts_with(e.type, '$') AND e.type <> '{served}' OR
 """
 
 
-def _pairs(undone_by: Mapping[str, str]) -> str:
-    quote = [(a.replace("'", "''"), b.replace("'", "''")) for a, b in undone_by.items()]
-    return " OR ".join(f"(d.type = '{a}' AND u.type = '{b}')" for a, b in quote)
+def _pairs(project: Project) -> str:
+    """What takes what back: the same user, on the object that the event type is about."""
+    told = []
+    for name, undo in project.undone_by.items():
+        a, b, key = name.replace("'", "''"), undo.replace("'", "''"), project.event[name].object
+        told.append(f"""(d.type = '{a}' AND u.type = '{b}' AND u."{key}" = d."{key}")""")
+    return " OR ".join(told)
