@@ -16,6 +16,7 @@ import orjson
 from feedwell.core.errors import UsageError
 
 MAX_PAGES = 50
+"""Pages of one scroll. Its last page has no cursor: every page before was excluded, so nothing is shown twice."""
 _SIGNATURE_BYTES = 16
 
 
@@ -41,9 +42,11 @@ def secret_of(folder: Path) -> bytes:
     return path.read_bytes()
 
 
-def write_cursor(secret: bytes, user_id: str, request_ids: Sequence[str]) -> str:
-    """The text that the next page's request brings along."""
-    body = orjson.dumps([user_id, list(request_ids)[-MAX_PAGES:]])
+def write_cursor(secret: bytes, user_id: str, request_ids: Sequence[str]) -> str | None:
+    """The text that the next page's request brings along; None after the last page that a scroll may have."""
+    if len(request_ids) >= MAX_PAGES:
+        return None
+    body = orjson.dumps([user_id, list(request_ids)])
     return base64.urlsafe_b64encode(_signature(secret, body) + body).decode().rstrip("=")
 
 

@@ -22,7 +22,7 @@ from feedwell.core.request import NO_KEYS, Keys
 from feedwell.core.slate import SlateRecord
 from feedwell.pipeline.ask import Answer, Ask
 from feedwell.pipeline.compile import Compiled
-from feedwell.pipeline.cursor import read_cursor, write_cursor
+from feedwell.pipeline.cursor import MAX_PAGES, read_cursor, write_cursor
 from feedwell.pipeline.gather import Pace
 from feedwell.pipeline.served import ServedEvents
 
@@ -45,15 +45,23 @@ class Wish:
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """The answer with what a caller shows: `item_ids` per slot (None: forgotten) and the cursor of the next page."""
+    """The answer with what a caller shows: `item_ids` per slot (None: forgotten) and the cursor of the next page.
+
+    `cursor` is None on the last page that a scroll may have; `short` then says so.
+    """
 
     answer: Answer
     item_ids: tuple[str | None, ...]
-    cursor: str
+    cursor: str | None
 
     @property
     def record(self) -> SlateRecord:
         return self.answer.record
+
+    @property
+    def short(self) -> str:
+        """Why there is less than asked for, or nothing after this page; "" when neither."""
+        return self.record.short or ("" if self.cursor else f"the scroll ends here: it has at most {MAX_PAGES} pages")
 
 
 class Ids(Protocol):

@@ -221,6 +221,6 @@ def feed_of(served: Served, explained: Mapping[str, Any] | None) -> dict[str, An
         "cursor": served.cursor,
         "degraded": record.degraded,
         "fallback": record.fallback,
-        "short": record.short,
+        "short": served.short,
     }
     return feed if explained is None else feed | {"explain": explained}
