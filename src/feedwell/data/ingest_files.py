@@ -206,10 +206,25 @@ def _read_json(file: SourceFile, columns: list[str]) -> Iterator[Batch]:
             kept = found.filter(good)
             cells = kept["cells"].combine_chunks()
             arrays = [pc.list_element(cells, i) for i in range(len(columns))] if len(cells) else []
+            arrays = [_whole_numbers(db, kept["line"], *pair) for pair in zip(columns, arrays, strict=True)]
             arrays = arrays or [pa.array([], pa.string()) for _ in columns]
             table = pa.table(dict(zip(columns, arrays, strict=True)))
             rows = kept["row"].to_pylist() if len(bad) or len(kept) != len(lines) else None
             yield Batch(table=table, first_row=first, bad=tuple(bad), rows=rows)
+
+
+def _whole_numbers(db: duckdb.DuckDBPyConnection, lines: pa.ChunkedArray, column: str, cells: pa.Array) -> pa.Array:
+    """The cells with numbers like 12.0 as 12, as JSON bodies have them by HTTP; texts stay as they are."""
+    if not pc.any(pc.ends_with(cells, ".0")).as_py():
+        return cells
+    db.register("cells", pa.table({"line": lines, "cell": cells, "place": pa.array(range(len(cells)))}))
+    path = _text(f'$."{column}"')
+    found = db.execute(
+        f"SELECT CASE WHEN ends_with(cell, '.0') AND json_type(line, {path}) = 'DOUBLE'"
+        " THEN left(cell, -2) ELSE cell END AS cell FROM cells ORDER BY place"
+    ).to_arrow_table()
+    db.unregister("cells")
+    return found["cell"].combine_chunks()
 
 
 def _json_objects(file: SourceFile) -> Iterator[tuple[int, dict[str, Any] | BadLine]]:

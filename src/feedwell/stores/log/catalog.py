@@ -58,7 +58,7 @@ def id_text(cell: Any) -> str | None:
     if isinstance(cell, float):
         if not math.isfinite(cell):
             return None
-        cell = int(cell) if cell.is_integer() and abs(cell) < 2**53 else repr(cell)
+        cell = int(cell) if cell.is_integer() and abs(cell) < 1e37 else repr(cell)
     text = str(cell) if isinstance(cell, str | int) else ""
     return text if text and len(text.encode("utf-8", "replace")) <= MAX_ID_BYTES else None
 
