@@ -5,6 +5,7 @@ Every caller goes through it (HTTP, `recommend`, batch); only replay and evaluat
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -16,7 +17,8 @@ import pyarrow as pa
 
 from feedwell.core.assignment import CONTROL, assign, bucket
 from feedwell.core.clock import Clock
-from feedwell.core.event import NO_KEY
+from feedwell.core.errors import UsageError
+from feedwell.core.event import MAX_ID_BYTES, NO_KEY
 from feedwell.core.project import Project
 from feedwell.core.request import NO_KEYS, Keys
 from feedwell.core.slate import SlateRecord
@@ -25,6 +27,10 @@ from feedwell.pipeline.compile import Compiled
 from feedwell.pipeline.cursor import MAX_PAGES, read_cursor, write_cursor
 from feedwell.pipeline.gather import Pace
 from feedwell.pipeline.served import ServedEvents
+
+MAX_N = 1000
+MAX_EXCLUDE = 1000
+SURFACE = re.compile(r"^[0-9A-Za-z_.-]{1,64}$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +124,7 @@ class RequestPath:
 
     def prepare(self, wish: Wish, pace: Pace | None = None) -> Served:
         """The answer before its record is written; it must not leave before `keep`."""
+        check_wish(wish)
         earlier = read_cursor(self._secret, wish.user_id, wish.cursor) if wish.cursor else []
         ask = self._ask(wish, earlier, pace)
         with self._reader(ask.user) as reader:
@@ -168,6 +175,32 @@ class RequestPath:
         records = [self.records.get(request_id) for request_id in earlier]
         keys = dict.fromkeys(key for record in records if record is not None for key in record.keys)
         return np.fromiter(keys, np.int64, len(keys))
+
+
+def check_wish(wish: Wish) -> None:
+    """UsageError says what no caller may ask, by HTTP, by the command line or from Python."""
+    _check_id("user_id", wish.user_id)
+    if wish.n is not None and (type(wish.n) is not int or not 1 <= wish.n <= MAX_N):
+        raise UsageError(f"n must be a whole number from 1 to {MAX_N}, not {wish.n!a:.60}")
+    if not isinstance(wish.surface, str) or not SURFACE.fullmatch(wish.surface):
+        raise UsageError(f"surface must be 1 to 64 letters, digits, '_', '-' or '.', not {wish.surface!a:.60}")
+    if len(wish.exclude) > MAX_EXCLUDE:
+        raise UsageError(f"exclude has {len(wish.exclude)} ids: at most {MAX_EXCLUDE}")
+    for item in wish.exclude:
+        _check_id("exclude", item)
+
+
+def _check_id(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise UsageError(f"{name}: an id is a text, not {value!a:.60} of type {type(value).__name__}")
+    if not value:
+        raise UsageError(f"{name}: an id must not be empty")
+    try:
+        n_bytes = len(value.encode())
+    except UnicodeEncodeError:
+        raise UsageError(f"{name}: an id must be valid UTF-8, not {value!a:.60}") from None
+    if n_bytes > MAX_ID_BYTES:
+        raise UsageError(f"{name}: an id has at most {MAX_ID_BYTES} bytes of UTF-8, not {n_bytes}")
 
 
 def assignments_of(project: Project, user_id: str) -> dict[str, str]:

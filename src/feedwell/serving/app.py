@@ -18,15 +18,12 @@ from fastapi.responses import HTMLResponse
 from feedwell import __version__
 from feedwell.core.event import RawEvent
 from feedwell.data.contracts import EventContract, RowContract
-from feedwell.pipeline.path import RequestPath, Served, Wish
+from feedwell.pipeline.path import MAX_EXCLUDE, MAX_N, SURFACE, RequestPath, Served, Wish
 from feedwell.serving.bodies import (
     MAX_BODY_BYTES,
     MAX_CURSOR,
-    MAX_EXCLUDE,
-    MAX_N,
     MAX_ROWS,
     REQUEST_ID,
-    SURFACE,
     EventBody,
     Id,
     RecommendBody,
@@ -85,7 +82,7 @@ def _add_feeds(app: FastAPI, runtime: Runtime) -> None:
     async def recommend_user(
         user: Annotated[Id, Path(description=_ID_HELP)],
         n: Annotated[int | None, Query(ge=1, le=MAX_N)] = None,
-        surface: Annotated[str, Query(pattern=SURFACE)] = "default",
+        surface: Annotated[str, Query(pattern=SURFACE.pattern)] = "default",
         exclude: Annotated[list[Id] | None, Query(max_length=MAX_EXCLUDE)] = None,
         cursor: Annotated[str | None, Query(min_length=1, max_length=MAX_CURSOR)] = None,
         explain: bool = False,

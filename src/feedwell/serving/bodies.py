@@ -12,14 +12,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from feedwell.core.event import MAX_ID_BYTES, MAX_PAYLOAD_BYTES
 from feedwell.data.contracts import MAX_TYPE_LENGTH
+from feedwell.pipeline.path import MAX_EXCLUDE, MAX_N, SURFACE
 
-MAX_N = 1000
-MAX_EXCLUDE = 1000
 MAX_ROWS = 10_000
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_CURSOR = 8192
 REQUEST_ID = r"^[0-9A-Za-z_-]{1,64}$"
-SURFACE = r"^[0-9A-Za-z_.-]{1,64}$"
 
 
 def _fits(text: str) -> str:
@@ -55,7 +53,7 @@ class RecommendBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     user_id: Id
     n: int | None = Field(None, ge=1, le=MAX_N, description="How many items; default: the slate's k.")
-    surface: str = Field("default", pattern=SURFACE)
+    surface: str = Field("default", pattern=SURFACE.pattern)
     exclude: list[Id] = Field(default_factory=list, max_length=MAX_EXCLUDE)
     cursor: str | None = Field(None, min_length=1, max_length=MAX_CURSOR, description="Of the page before.")
     explain: bool = False

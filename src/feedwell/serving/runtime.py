@@ -91,7 +91,7 @@ class Runtime:
         for i in range(WARM_REQUESTS):
             if i == WARM_REQUESTS // 2:
                 self.pace.budget.restart()
-            self.path.prepare(Wish(user_id="", request_id=f"warm-{i}"), self.pace)
+            self.path.prepare(Wish(user_id="warm-up", request_id=f"warm-{i}"), self.pace)
         self.warmed = True
         gc.collect()
         gc.freeze()
@@ -141,7 +141,7 @@ class Runtime:
             with self.online.reader(compiled.features):  # Unavailable until the projector keeps its features
                 compiled.warm()
             path = self._path_of(compiled)
-            path.prepare(Wish(user_id="", request_id="warm"))
+            path.prepare(Wish(user_id="warm-up", request_id="warm"))
         except FeedwellError as error:
             self.telemetry.count("reload_failed")
             _log.warning(
