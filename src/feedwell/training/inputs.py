@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
+import numpy as np
 import pyarrow as pa
 
 from feedwell.core.clock import Clock
+from feedwell.core.columns import USER
 from feedwell.core.project import Project
 from feedwell.data.log_view import LogView
 from feedwell.engines.local import LocalEngine
@@ -58,9 +60,21 @@ class Inputs:
         )
 
     def slots(self) -> pa.Table | None:
-        """Every slot that was served, as `exposures` takes it; None before the first."""
+        """Every slot that was served, as `exposures` takes it; None before the first.
+
+        A user whom the log did not know at serving has the key that they got later.
+        """
         table = self.records.scan() if self.records is not None else None
-        return table if table is not None and table.num_rows else None
+        return self._with_keys(table) if table is not None and table.num_rows else None
+
+    def _with_keys(self, table: pa.Table) -> pa.Table:
+        user_X = table[USER].to_numpy().copy()
+        new = np.flatnonzero(user_X < 0)
+        if not len(new) or "user_id" not in table.column_names:
+            return table
+        ids, place = np.unique(table["user_id"].take(pa.array(new)).to_numpy().astype(str), return_inverse=True)
+        user_X[new] = self.log.ids.lookup("user", ids.tolist())[place.reshape(-1)]
+        return table.set_column(table.schema.get_field_index(USER), USER, pa.array(user_X))
 
     def batches(self) -> Iterator[pa.Table]:
         """The whole log in order."""
