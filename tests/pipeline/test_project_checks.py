@@ -271,3 +271,9 @@ def test_a_file_that_is_not_text_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "feedwell.toml").write_bytes(b'[project]\nname = "\xff"\n')
     with pytest.raises(ProjectError, match="not UTF-8"):
         load_project(tmp_path)
+
+
+def test_an_objective_to_lower_cannot_be_what_is_relevant() -> None:
+    assert "evaluate.relevant" in {
+        p.key for p in problems_of(GOOD.replace("[objective.buy]\n", '[objective.buy]\ndirection = "down"\n'))
+    }

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feedwell.core.project import Project
+from feedwell.core.telemetry import Telemetry
 from feedwell.data.interactions import UserEvents
 from feedwell.data.split import NEVER, Spans
-from feedwell.training.walk import Popularity, Relevance, moments_of
+from feedwell.training.walk import Popularity, Relevance, Walked, _answer_of, moments_of, relevant_name
 
 events = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5), st.integers(0, 9), st.booleans()), max_size=30)
 
@@ -71,3 +74,28 @@ def test_what_was_served_is_a_request_and_the_acts_that_follow_are_not():
     found = moments_of(made, spans, [3], None, "x", slates)
     assert list(zip(found.user_R.tolist(), found.t_R.tolist(), strict=True)) == [(0, 1), (0, 3), (1, 5), (0, 7)]
     assert len(moments_of(made, spans, [3], None, "x")) == 4
+
+
+class _Failing:
+    config = None
+
+    def __call__(self, request):
+        raise ValueError("no")
+
+
+@dataclass
+class _Asked:
+    width: float = 1.0
+
+
+def test_a_source_that_fails_alone_brings_nothing_and_is_noted():
+    walked = Walked(k=5)
+    found = _answer_of("mine", _Failing(), _Asked(), Telemetry(), walked)
+    assert found.tolist() == []
+    assert sum(walked.degraded.values()) == 1
+    assert "mine" in next(iter(walked.degraded))
+
+
+def test_relevant_by_default_is_the_first_objective_to_raise():
+    objective = {"hide": {"events": ["hide"], "direction": "down"}, "buy": {"events": ["buy"]}}
+    assert relevant_name(Project.model_validate({"project": {"name": "p"}, "objective": objective})) == "buy"

@@ -178,7 +178,7 @@ class SplitSection(Section):
 class EvaluateSection(Section):
     k: int = Field(10, ge=1, le=1000)
     relevant: str | None = None
-    """The objective whose positives count as relevant; default: the first."""
+    """The objective whose positives count as relevant; default: the first to raise."""
     horizon: Duration | None = None
     """Events up to this long after the request count; default: all that follow."""
     slices: tuple[str, ...] = ()

@@ -137,6 +137,9 @@ def _references(project: Project, data: Mapping[str, Any], events: set[str]) -> 
     objectives, sources = _keys(data, "objective"), _keys(data, "source")
     if project.evaluate.relevant is not None and project.evaluate.relevant not in objectives:
         yield _unknown(("evaluate", "relevant"), "objective", project.evaluate.relevant, objectives)
+    wanted = project.objective.get(project.evaluate.relevant or "")
+    if wanted is not None and wanted.direction == "down":
+        yield Finding(("evaluate", "relevant"), f"'{project.evaluate.relevant}' is to go down", "an objective to raise")
     if "fallback" in project.serving.model_fields_set:
         for name in project.serving.fallback:
             if name not in sources:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,16 @@ from feedwell.core.assignment import bucket
 from feedwell.core.errors import UsageError
 from feedwell.core.keys import contains, union
 from feedwell.core.project import Project
-from feedwell.core.request import Keys
+from feedwell.core.protocols import Source
+from feedwell.core.request import Keys, Request
+from feedwell.core.telemetry import Telemetry
 from feedwell.data.interactions import UserEvents
 from feedwell.data.split import Spans
 from feedwell.metrics import Lists
 from feedwell.pipeline.ask import Answer, Ask, Reader
 from feedwell.pipeline.compile import Pipeline
+from feedwell.pipeline.gather import gather
+from feedwell.pipeline.notes import Notes
 from feedwell.pipeline.replay import replay_requests
 from feedwell.training.inputs import Inputs
 from feedwell.training.rows import RowBuilder
@@ -216,8 +221,8 @@ class Relevance:
 
 
 def relevant_name(project: Project) -> str:
-    """The objective whose positives are relevant: the declared one, else the first; "" where there is none."""
-    return project.evaluate.relevant or next(iter(project.objective), "")
+    """The objective whose positives are relevant: the declared one, else the first to raise; "" where there is none."""
+    return project.evaluate.relevant or next((name for name, o in project.objective.items() if o.direction == "up"), "")
 
 
 def relevant_events(project: Project, events: UserEvents) -> NDArray[np.bool_]:
@@ -235,8 +240,17 @@ def _others(pipeline: Pipeline, ask: Ask, reader: Reader, answer: Answer, skip: 
         explored = pipeline.run(replace(ask, explore=True), reader)
         walked.add(EXPLORING, "pipeline", np.array(explored.record.keys, np.int64))
     for name, source in pipeline.sources.items():
-        keys_N = source(answer.request).keys_N
+        keys_N = _answer_of(name, source, answer.request, pipeline.telemetry, walked)
         walked.add(name, "source", keys_N[~contains(skip, keys_N)] if len(skip) else keys_N)
+
+
+def _answer_of(name: str, source: Source, request: Request, telemetry: Telemetry, walked: Walked) -> Keys:
+    """What the source brings, or nothing and a note where it fails: as on the request path."""
+    notes = Notes(perf_counter, telemetry)
+    found = gather({name: source}, request, notes, None, None)
+    for note in notes.degraded:
+        walked.degraded[f"{name} alone: {note}"] += 1
+    return found[name].keys_N if name in found else np.empty(0, np.int64)
 
 
 def _ruled_out(answer: Answer) -> Keys:
