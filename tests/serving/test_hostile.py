@@ -79,3 +79,13 @@ def test_rows_of_any_depth_get_an_answer(servers: Callable[..., Server], depth: 
         for one in nested:
             rows = b'[{"item_id": "b", "type": "view", "user": "u", "x": ' + one + b"}, " + one + b"]"
             assert server.call("PUT" if "items" in url else "POST", url, content=rows).status_code in (200, 422)
+
+
+def test_an_undeclared_event_type_is_stored_and_named(servers: Callable[..., Server]) -> None:
+    server = servers(stocked=False)
+    rows = [{"type": kind, "user": "u", "item": "i"} for kind in ("view", "veiw", "veiw")]
+    answer = server.post("/v1/events", json=rows).json()
+    assert answer["accepted"] == 3
+    assert answer["unknown_types"] == {"veiw": 2}
+    assert 'feedwell_rows_of_unknown_type_total{kind="events"} 2' in server.get("/metrics").text
+    assert "unknown_types" not in server.post("/v1/events", json=rows[0]).json()

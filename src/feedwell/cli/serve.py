@@ -36,9 +36,18 @@ def command(
         )
     try:
         bound, at = supervisor.start()
-        url = f"http://{bound}:{at}"
+        url = url_of(bound, at)
         text = f"serving on {url}: GET {url}/v1/recommend/USER, pages at {url}/docs; Ctrl-C stops"
         show({"url": url, "workers": supervisor.n_workers}, lambda out: out.print(text, markup=False), as_json=json)
         supervisor.run()
     finally:
         supervisor.close()
+
+
+def url_of(host: str, port: int) -> str:
+    """The address to call; an IPv6 one in brackets.
+
+    >>> url_of("::1", 8000)
+    'http://[::1]:8000'
+    """
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -182,8 +182,9 @@ def check_wish(wish: Wish) -> None:
     _check_id("user_id", wish.user_id)
     if wish.n is not None and (type(wish.n) is not int or not 1 <= wish.n <= MAX_N):
         raise UsageError(f"n must be a whole number from 1 to {MAX_N}, not {wish.n!a:.60}")
-    if not isinstance(wish.surface, str) or not SURFACE.fullmatch(wish.surface):
-        raise UsageError(f"surface must be 1 to 64 letters, digits, '_', '-' or '.', not {wish.surface!a:.60}")
+    surface: object = wish.surface
+    if not isinstance(surface, str) or not SURFACE.fullmatch(surface):
+        raise UsageError(f"surface must be 1 to 64 letters, digits, '_', '-' or '.', not {surface!a:.60}")
     if len(wish.exclude) > MAX_EXCLUDE:
         raise UsageError(f"exclude has {len(wish.exclude)} ids: at most {MAX_EXCLUDE}")
     for item in wish.exclude:

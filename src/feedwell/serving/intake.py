@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +24,9 @@ Check = Callable[[Any, int], RawEvent | str]
 def append(runtime: Runtime, body: bytes, key: str, check: Check) -> Response:
     """What became of the rows: 200 with a reason for each refused one, 422 only if none was good.
 
+    `unknown_types`, where there are any: undeclared event types and how many rows have each. They are stored, but no
+    feature or label reads them: more often than not it is a typing error.
+
     `idempotent`: whether the same body once more would change nothing (every event has an id, or is a catalog row).
     """
     rows, now = rows_of(body, key), runtime.clock.now()
@@ -37,13 +41,21 @@ def append(runtime: Runtime, body: bytes, key: str, check: Check) -> Response:
     if errors:
         runtime.telemetry.count("rows_refused", len(errors), kind=key)
         _quarantine(runtime, key, errors, rows, now)
-    answer = {
+    answer: dict[str, Any] = {
         "accepted": 0 if appended is None else appended.n_new,
         "duplicates": 0 if appended is None else appended.n_duplicate,
         "errors": errors,
         "idempotent": all(e.event_id is not None or e.type.startswith(CATALOG_PREFIX) for e in events),
     }
+    if unknown := _unknown_types(runtime, events):
+        answer["unknown_types"] = unknown
+        runtime.telemetry.count("rows_of_unknown_type", sum(unknown.values()), kind=key)
     return json_response(answer, 422 if rows and not events else 200)
+
+
+def _unknown_types(runtime: Runtime, events: Sequence[RawEvent]) -> dict[str, int]:
+    found = Counter(e.type for e in events if not e.type.startswith(CATALOG_PREFIX))
+    return {kind: n for kind, n in found.items() if kind not in runtime.project.event}
 
 
 def _quarantine(runtime: Runtime, key: str, errors: Sequence[Mapping[str, Any]], rows: list[Any], now: int) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
+from feedwell.core.clock import SECOND, SystemClock
 from feedwell.core.telemetry import Telemetry
 
 _STALE_S = 30.0
@@ -26,7 +26,7 @@ class MetricsBoard:
 
     def collected(self) -> str:
         """All processes' lines, each metric's together under one TYPE line, as the format asks."""
-        now = time.time()
+        now = SystemClock().now() / SECOND
         texts = [p.read_text() for p in sorted(self._folder.glob("*.prom")) if now - p.stat().st_mtime < _STALE_S]
         return merged(texts)
 
