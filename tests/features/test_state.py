@@ -4,12 +4,13 @@ import itertools
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from feedwell.core.clock import DAY, HOUR
 from feedwell.core.errors import DataError, Unavailable
 from feedwell.core.needs import HistoryNeed, ObjectsNeed, RankingNeed
-from feedwell.features import FeatureSet, Fold, StateReader, hydrate, reference
+from feedwell.features import FeatureSet, Fold, StateReader, asof, hydrate, reference
 from feedwell.features.statefile import read_head
 from feedwell.stores.state import LmdbState, MemoryState
 from feedwell.testing.parity import SPAN, START, generate, parity_project, read_row, write_segments
@@ -293,3 +294,17 @@ def test_the_head_names_the_newest_event():
     with folded(table).read() as txn:
         head = read_head(txn)
     assert (head.offset, head.newest_at, head.epoch) == (len(table) - 1, table.column("available_at")[-1].as_py(), 0)
+
+
+def test_a_sum_beyond_64_bits_is_told_and_never_wraps(tmp_path):
+    values = [2**62, 2**62, 2**62]
+    table = generate(3, n_logs=5).table(PROJECT).slice(0, 3)
+    kind = next(e for f in PROJECT.feature.values() if f.aggregate == "sum" for e in f.events)
+    for name, cells in {"type": [kind] * 3, "value_scaled": values, "user": [1] * 3, "item": [1] * 3}.items():
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, table.schema.field(at), pa.array(cells, table.schema.field(at).type))
+    pq.write_table(table, tmp_path / "log.parquet")
+    with pytest.raises(DataError, match="64 bits"):
+        folded(table, [1, 2])
+    with pytest.raises(DataError, match="64 bits"):
+        asof(FEATURES, [tmp_path / "log.parquet"], pa.table({"t": [2**61], "user": [1], "item": [1]}))

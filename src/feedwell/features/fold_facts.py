@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from feedwell.core.errors import DataError
 from feedwell.features.batch import Batch, Ints, Mask
 from feedwell.features.fold_lists import fold_relation
 from feedwell.features.layout import FactsLayout, facts_layout, join_words, row_keys, spans, split_words
@@ -80,7 +81,13 @@ def _merge(
     before_TG = running_TE[:, groups.starts_G] - step_TE[:, groups.starts_G]
     running_TE += (total_GT.T - before_TG)[:, groups.of_E]
     last_E = np.append(groups.starts_G[1:], len(groups.rows_E)) - 1
-    fixed_GF[:, layout.totals : layout.moments] = running_TE[:, last_E].T
+    after_GT = running_TE[:, last_E].T
+    # Two of one sign whose sum has the other.
+    if (((total_GT ^ after_GT) & ((after_GT - total_GT) ^ after_GT)) < 0).any():
+        raise DataError(
+            f"folding up to offset {batch.offset_E[-1]}: a sum of values exceeds 64 bits; lower value_scale"
+        )
+    fixed_GF[:, layout.totals : layout.moments] = after_GT
     _merge_cells(layout, fixed_GF, groups, batch)
     tile_row_G = row_G + layout.fixed
     at_E = batch.at_E[groups.rows_E]

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from feedwell.core import columns as c
+from feedwell.core.errors import DataError
 from feedwell.core.event import catalog_type
 from feedwell.core.objective import Term, parse_where, where_sql
 from feedwell.engines import Engine
@@ -22,6 +23,7 @@ from feedwell.features.views import Catalog, Facts, Leaderboard, Relation, View
 from feedwell.features.views import Sequence as SequenceView
 
 Ints = NDArray[np.int64]
+_MOST = 2.0**63
 Mask = NDArray[np.bool_]
 
 
@@ -130,6 +132,8 @@ def read_log(
         _row_filter(types, every, upto_offset),
     )
     order = _order(_ints(table, "a"), _ints(table, "o"))
+    if valued:
+        _require_exact(np.abs(_ints(table, "v").astype(np.float64)), [_ints(table, f"k_{name}") for name in entities])
 
     def column(name: str) -> NDArray[Any]:
         values: NDArray[Any] = table.column(name).to_numpy()
@@ -222,6 +226,16 @@ def numbers(payloads: Sequence[str | None], names: Sequence[str]) -> NDArray[np.
 def _ints(table: pa.Table, name: str) -> Ints:
     values: Ints = table.column(name).to_numpy()
     return values
+
+
+def _require_exact(size_E: NDArray[np.float64], keys: Sequence[Ints]) -> None:
+    """DataError if the values of one key may sum to more than 64 bits hold; the keys are looked at only if all do."""
+    if size_E.sum() < _MOST:
+        return
+    for key_E in keys:
+        named = key_E >= 0
+        if np.bincount(key_E[named], weights=size_E[named]).max(initial=0.0) >= _MOST:
+            raise DataError("reading features: a sum of values exceeds 64 bits; lower value_scale")
 
 
 def _order(at: Ints, offset: Ints) -> NDArray[np.intp] | None:
