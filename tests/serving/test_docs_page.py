@@ -20,3 +20,16 @@ def test_the_docs_page_is_whole_in_itself(server: Server) -> None:
 def test_the_docs_page_escapes_what_the_caller_names(server: Server) -> None:
     page = server.get("/docs", headers={"host": "<b>x"})
     assert "<b>x" not in page.text
+
+
+def test_every_route_declares_its_errors_and_events_take_only_declared_keys(server: Server) -> None:
+    document = server.get("/openapi.json").json()
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            assert {"200", "400", "404", "413", "422", "503"} <= operation["responses"].keys()
+            schema = operation["responses"]["422"]["content"]["application/json"]["schema"]
+            assert schema["$ref"].endswith("/ErrorAnswer")
+    body = document["paths"]["/v1/events"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    event = body["anyOf"][0]
+    assert event["additionalProperties"] is False
+    assert event["properties"].keys() >= set(server.runtime.project.entities)

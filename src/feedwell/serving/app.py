@@ -8,7 +8,7 @@ GET  /health                  GET /ready                    GET /metrics
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -16,10 +16,11 @@ from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
 from feedwell import __version__
-from feedwell.core.event import RawEvent
+from feedwell.core.event import MAX_ID_BYTES, RawEvent
 from feedwell.data.contracts import EventContract, RowContract
 from feedwell.pipeline.path import MAX_EXCLUDE, MAX_N, SURFACE, RequestPath, Served, Wish
 from feedwell.serving.bodies import (
+    ERRORS,
     MAX_BODY_BYTES,
     MAX_CURSOR,
     MAX_ROWS,
@@ -51,7 +52,7 @@ def create_app(runtime: Runtime, board: MetricsBoard | None = None) -> FastAPI:
             board.withdraw()
         await asyncio.to_thread(runtime.close)
 
-    app = FastAPI(title="feedwell", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
+    app = FastAPI(title="feedwell", version=__version__, lifespan=life, docs_url=None, redoc_url=None, responses=ERRORS)
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
     add_error_answers(app)
     _add_feeds(app, runtime)
@@ -101,7 +102,12 @@ def _add_feeds(app: FastAPI, runtime: Runtime) -> None:
 def _add_writes(app: FastAPI, runtime: Runtime) -> None:
     check_event = EventContract(runtime.project)
 
-    @app.post("/v1/events", summary="Append events", response_class=Response, openapi_extra=_event_schema())
+    @app.post(
+        "/v1/events",
+        summary="Append events",
+        response_class=Response,
+        openapi_extra=_event_schema(runtime.project.entities),
+    )
     async def events(request: Request) -> Response:
         return await asyncio.to_thread(append, runtime, await request.body(), "events", check_event)
 
@@ -149,8 +155,10 @@ async def _publish_metrics(runtime: Runtime, board: MetricsBoard) -> None:
         await asyncio.sleep(_PUBLISH_S)
 
 
-def _event_schema() -> dict[str, Any]:
-    return _one_or_many(EventBody.model_json_schema(), "events")
+def _event_schema(entities: Sequence[str]) -> dict[str, Any]:
+    ids = {name: {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES} for name in entities}
+    schema = EventBody.model_json_schema()
+    return _one_or_many(schema | {"properties": ids | schema["properties"], "additionalProperties": False}, "events")
 
 
 def _row_schema(entity: str, key: str) -> dict[str, Any]:

@@ -81,6 +81,28 @@ class EventBody(BaseModel):
     context: Context = Field(default_factory=dict)
 
 
+class Problem(BaseModel):
+    at: str = Field(max_length=200, description="Where: body.user_id, query.n, ...")
+    problem: str = Field(max_length=1000)
+
+
+class ErrorAnswer(BaseModel):
+    """The one shape of every error."""
+
+    error: str = Field(max_length=10_000, description="What is wrong and what to do.")
+    problems: list[Problem] = Field(max_length=100, description="One per field; empty where none is to blame.")
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorAnswer, "description": "The call is wrong: a forged cursor, say"},
+    404: {"model": ErrorAnswer, "description": "Not on record"},
+    413: {"model": ErrorAnswer, "description": "The body is too large"},
+    422: {"model": ErrorAnswer, "description": "The request is not valid"},
+    503: {"model": ErrorAnswer, "description": "Not now: Retry-After says when"},
+}
+"""What any route may answer beside 200."""
+
+
 class Refused(Exception):
     """A body that holds no rows, with the reason for the caller."""
 
