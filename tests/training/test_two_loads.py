@@ -12,7 +12,7 @@ import pytest
 
 from feedwell import workspace
 from feedwell.core.clock import DAY, ManualClock
-from feedwell.data.ingest import put_rows
+from feedwell.core.event import RawEvent
 from feedwell.features import asof
 from tests.training.conftest import PROJECT, START, shop_events
 
@@ -35,7 +35,7 @@ def _second_load(shop: workspace.Workspace, folder: Path, case: str, rows: list[
         (folder / "items.csv").write_text(_ITEMS.replace("t3\n", "T3\n"))
         shop.ingest()
     elif case == "a PUT between":
-        put_rows(shop.log, "item", [{"item_id": "i0", "title": "put"}])
+        shop.log.append([RawEvent(type="$item", ts=shop.clock.now(), ids={"item": "i0"}, payload={"title": "put"})])
     _write(folder, 2, rows[half - (60 if case == "overlapping files" else 0) :])
     shop.ingest()
 
