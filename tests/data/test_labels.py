@@ -335,3 +335,19 @@ def test_what_came_of_a_retrieved_item_is_what_a_lone_exposure_of_it_would_be_la
             assert np.array_equal(got[name], [row[f"y_{name}"]], equal_nan=True), (name, row)
             positives += got[name][0] > 0
     assert positives > 100
+
+
+def test_one_slate_does_not_end_the_exposures_by_events(log_of):
+    import pyarrow as pa
+
+    slots = pa.table({"user": [1], "item": [1], "t": [5], "request_id": ["r"], "slot": [1]})
+    events = [
+        view_at(0),
+        view_at(6),  # on the slate shown just before
+        view_at(7, item=2),  # found elsewhere
+        view_at(8, item=3, request_id="r"),  # of that request
+        {**view_at(9), "user": 2},  # was served nothing
+    ]
+    found = of(log_of, project(), events, slots=slots)
+    rows = list(zip(found["origin"].to_pylist(), found["user"].to_pylist(), found["item"].to_pylist(), strict=True))
+    assert rows == [("event", 1, 1), ("slate", 1, 1), ("event", 1, 2), ("event", 2, 1)]

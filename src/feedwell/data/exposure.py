@@ -1,6 +1,6 @@
 """Exposures: what counts as "was shown". Each row is one object that one user could have acted on from `t` on.
 
-The slots of slate records; before the first of them (or without any) the events that `[data] exposure` names, or where
+The slots of slate records; for what no record holds the events that `[data] exposure` names, or where
 it names none what the user chose and what our own sources would have retrieved then. Random negatives are never the
 only ones.
 """
@@ -35,16 +35,15 @@ def exposures(
     """
     from_slots = _conform(slots, project, "slate") if slots is not None and slots.num_rows else None
     parts = [] if from_slots is None else [from_slots]
-    first = int(np.min(from_slots[T].to_numpy())) if from_slots is not None else None
     if project.data.exposure:
-        parts.append(_from_events(view, project, project.data.exposure, first))
+        parts.append(_from_events(view, project, project.data.exposure, from_slots))
     elif from_slots is None and retrieved is None:
         raise UsageError(
             "nothing says what was shown: there are no slate records and no `[data] exposure`; "
             "pass what the sources retrieve as of then"
         )
     else:
-        parts.append(_from_events(view, project, _outcomes(project), first))
+        parts.append(_from_events(view, project, _outcomes(project), from_slots))
         parts += [] if retrieved is None else [_not_chosen(view, project, retrieved)]
     return _grouped(pa.concat_tables(parts))
 
@@ -59,15 +58,26 @@ def _outcomes(project: Project) -> tuple[str, ...]:
     return tuple(sorted({e for o in project.objective.values() for e in o.events}))
 
 
-def _from_events(view: LogView, project: Project, types: tuple[str, ...], before: int | None) -> pa.Table:
+def _from_events(view: LogView, project: Project, types: tuple[str, ...], slots: pa.Table | None) -> pa.Table:
+    """Those events less the ones that a record holds: of its request, or on an item of the user's slate just before."""
     keys = ", ".join(f'"{name}"' for name in project.entities)
-    limit = f"AND available_at < {before}" if before is not None else ""
-    with view.connect() as connection:
-        found = connection.execute(
-            f'SELECT {keys}, {AVAILABLE_AT} AS {T}, {TS}, "{OFFSET}", {REQUEST_ID}, {SLOT} FROM log '
-            f'WHERE type IN {sql_list(types)} AND "{USER}" >= 0 AND "{ITEM}" >= 0 {limit}'
-        ).to_arrow_table()
+    wanted = f'type IN {sql_list(types)} AND "{USER}" >= 0 AND "{ITEM}" >= 0'
+    columns = f'{keys}, {AVAILABLE_AT} AS {T}, {TS}, "{OFFSET}", {REQUEST_ID}, {SLOT}'
+    tables = {} if slots is None else {"slots": slots.select([USER, ITEM, T, REQUEST_ID])}
+    query = f"SELECT {columns} FROM log WHERE {wanted}"
+    with view.connect(**tables) as connection:
+        found = connection.execute(query if slots is None else f"{query} {_UNRECORDED}").to_arrow_table()
     return _conform(found, project, "event")
+
+
+_UNRECORDED = f"""
+AND coalesce({REQUEST_ID}, '') NOT IN (SELECT {REQUEST_ID} FROM slots WHERE {REQUEST_ID} IS NOT NULL)
+AND "{OFFSET}" NOT IN (
+    SELECT e."{OFFSET}" FROM log e
+    ASOF JOIN (SELECT DISTINCT "{USER}", {T} FROM slots) s ON e."{USER}" = s."{USER}" AND e.{AVAILABLE_AT} >= s.{T}
+    JOIN slots i ON i."{USER}" = s."{USER}" AND i.{T} = s.{T} AND i."{ITEM}" = e."{ITEM}"
+)
+"""
 
 
 def _not_chosen(view: LogView, project: Project, retrieved: pa.Table) -> pa.Table:
