@@ -22,6 +22,16 @@ def test_too_few_users_is_a_no_unless_forced(shop):
     assert ws.publish(force=True) == second.release_id
 
 
+def test_a_new_recipe_is_judged_on_the_requests_of_the_candidate(shop):
+    ws = shop()
+    ws.train(max_requests=5)
+    ws.publish()
+    path = ws.folder / "feedwell.toml"
+    path.write_text(path.read_text().replace("embedding_dim = 8", "embedding_dim = 9"))
+    second = workspace.open(ws.folder, clock=ws.clock).train(max_requests=5)
+    assert "not judged on the same requests" not in second.gates[-1].why
+
+
 def test_nothing_trained_nothing_published(shop):
     with pytest.raises(Unavailable, match="feedwell train"):
         shop().publish()

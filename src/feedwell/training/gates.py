@@ -58,7 +58,7 @@ def _against(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured, ch
     try:
         project = parse_project(release.project_text)
         project = project.model_copy(update={"split": inputs.project.split, "evaluate": inputs.project.evaluate})
-        theirs = measure(replace(inputs, project=project), events, cut)
+        theirs = measure(replace(inputs, project=project), events, cut, moments=found.moments)
     except FeedwellError as error:
         return Gate(name="champion", passed=False, why=f"the recipe of {champion} could not be judged: {error}")
     gates = inputs.project.gates

@@ -35,6 +35,7 @@ class Measured:
     """A recipe (project) fitted without the test span and judged on it."""
 
     parts: Parts
+    moments: Moments
     walked: Walked
     evaluation: EvaluateReport
     train: Rows | None
@@ -96,6 +97,7 @@ def measure(
     evaluation = report(inputs, project, cut, walked, heads=heads, cost=cost.to_dict())
     return Measured(
         parts=parts,
+        moments=moments,
         walked=walked,
         evaluation=evaluation,
         train=train_rows,
