@@ -103,7 +103,9 @@ class Workspace:
     def catch_up(self) -> int:
         """Folds everything that the log holds into the online state; how many events this call folded."""
         self.served.flush()
-        return self.projector.catch_up()
+        folded = self.projector.catch_up()
+        self.state.look_again()
+        return folded
 
     def ingest(self, *, history: bool = True, strict: bool = False, progress: Progress | None = None) -> IngestReport:
         """Loads the project's files into the log: as history (dated, a new epoch) or as live events (available now).

@@ -64,7 +64,7 @@ def test_t_is_after_every_event_that_could_be_read(shop: Shop) -> None:
     assert shop.ask("u9").record.t == tail_at + 1
 
 
-@pytest.mark.parametrize("user", ["nobody", "", "a b", "naïve 😀", "nul\0nul", "2" * 500])
+@pytest.mark.parametrize("user", ["nobody", "a b", "naïve 😀", "nul\0nul", "2" * 500])
 def test_unknown_and_odd_users_get_a_feed(shop: Shop, user: str) -> None:
     assert len(shop.ask(user).item_ids) == 6
 

@@ -31,6 +31,11 @@ class OnlineState:
         with StateReader.open(features, self._current()) as reader:
             yield reader
 
+    def look_again(self) -> None:
+        """The next reader looks for a new epoch however short ago the last one did: the caller knows that it may be."""
+        with self._lock:
+            self._looked = float("-inf")
+
     def close(self) -> None:
         with self._lock:
             for state in (*self._retired, *([self._state] if self._state else [])):
