@@ -52,3 +52,12 @@ def test_lines_are_for_people(shops: Callable[..., Shop]) -> None:
     assert "source.popular" in text
     assert "2 × buy" in text
     assert "candidates" in text
+
+
+def test_what_is_given_another_is_shown_with_it() -> None:
+    slot = {"slot": 1, "item_id": "i", "value": 10.06, "propensity": 1.0, "sources": ["a"], "features": {}}
+    click = {"prediction": 0.5, "weight": 1.0, "given": None}
+    buy = {"prediction": 0.1, "weight": 20.0, "given": "click"}
+    head = {"request_id": "r", "user_id": "u", "surface": "s", "counts": {}, "degraded": []}
+    lines = list(lines_of({**head, "slots": [{**slot, "predictions": {"click": click, "buy": buy}}]}))
+    assert lines[-1].strip() == "1 × click 0.5 + 20 × buy 0.1 × click 0.5"

@@ -57,5 +57,13 @@ def test_the_lower_bound_decides(ours, theirs, margin, passes):
     assert "200 users" in gate.why
 
 
+def test_only_what_is_relevant_to_both_counts():
+    ours, theirs = walked(1.0), walked(1.0)
+    theirs.relevant = [np.array([1, 2, 3])] * 200
+    assert "+0.0000 [+0.0000, +0.0000]" in compare_walks(ours, theirs, "ndcg", 0.0, 200).why
+    swapped = compare_walks(theirs, ours, "ndcg", 0.0, 200)
+    assert "+0.0000 [+0.0000, +0.0000]" in swapped.why
+
+
 def test_other_requests_are_no_comparison():
     assert not compare_walks(walked(0.9), walked(0.1, n=100), "ndcg", 0.5, 200).passed

@@ -70,3 +70,9 @@ def test_serve_keys_publish_over_the_same_artifacts_and_roll_back(shop):
     path.write_text(text.replace("embedding_dim = 8", "embedding_dim = 9"))
     with pytest.raises(UsageError, match=r"source.als.embedding_dim: 8 → 9"):
         workspace.open(ws.folder, clock=ws.clock).publish_config()
+
+    changed = text.replace('aggregate = "count"\nevents = ["view"]', 'aggregate = "count"\nevents = ["buy"]', 1)
+    assert changed != text
+    path.write_text(changed)
+    with pytest.raises(UsageError, match=r"feature\.\w+ is declared otherwise"):
+        workspace.open(ws.folder, clock=ws.clock).publish_config()

@@ -53,12 +53,20 @@ def lines_of(explained: Mapping[str, Any]) -> Iterator[str]:
         value = "not scored" if slot["value"] is None else f"value {slot['value']:.4g}"
         origin = f"p = {slot['propensity']:.3f}, from {', '.join(slot['sources'])}"
         yield f"{slot['slot']:>3}. {slot['item_id']}  {value}, {origin}"
-        terms = [f"{t['weight']:g} × {name} {_text(t['prediction'])}" for name, t in slot["predictions"].items()]
+        terms = [_term(name, slot["predictions"]) for name in slot["predictions"]]
         if terms:
             yield f"     {' + '.join(terms)}"
         known = {name: v for name, v in slot["features"].items() if v is not None}
         if known:
             yield "     " + ", ".join(f"{name} {v:g}" for name, v in list(known.items())[:6])
+
+
+def _term(name: str, predictions: Mapping[str, Any]) -> str:
+    """`weight × p`, multiplied up the chain of what it is given, as the value function does."""
+    text, at = f"{predictions[name]['weight']:g} × {name} {_text(predictions[name]['prediction'])}", name
+    while (parent := predictions[at]["given"]) is not None and parent in predictions:
+        text, at = f"{text} × {parent} {_text(predictions[parent]['prediction'])}", parent
+    return text
 
 
 def weights_of(project: Project) -> dict[str, float]:
@@ -83,7 +91,7 @@ def _slot(
         "sources": sources,
         "features": _numbers(dict(zip(record.feature_names, features, strict=True))),
         "predictions": {
-            name: {"prediction": _number(p[i]), "weight": weights[name]}
+            name: {"prediction": _number(p[i]), "weight": weights[name], "given": project.objective[name].given}
             for name, p in record.predictions.items()
             if name in weights
         },

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from feedwell.core.artifact import CHAMPION
 from feedwell.core.errors import FeedwellError
 from feedwell.core.project_file import parse_project
@@ -69,7 +71,8 @@ def _common(ours: Walked, theirs: Walked) -> tuple[Walked | None, Walked | None]
     """Both restricted to what is relevant to both: a filter that one recipe has may rule out more."""
     if (ours.user_R, ours.t_R) != (theirs.user_R, theirs.t_R):
         return None, None
-    return ours, replace(theirs, relevant=ours.relevant)
+    both = [np.intersect1d(a, b) for a, b in zip(ours.relevant, theirs.relevant, strict=True)]
+    return replace(ours, relevant=both), replace(theirs, relevant=both)
 
 
 def _ratios(walked: Walked, bootstrap: int) -> Ratios:

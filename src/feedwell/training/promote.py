@@ -9,13 +9,17 @@ from feedwell.core.artifact import CANDIDATE, CHAMPION, Release
 from feedwell.core.clock import Clock
 from feedwell.core.errors import CheckFailed, Unavailable, UsageError
 from feedwell.core.project import Project
+from feedwell.core.project_file import parse_project
 from feedwell.core.protocols import learns
 from feedwell.pipeline.compile import compile_features, make_part, part_names
 from feedwell.stores.releases import ReleaseStore
-from feedwell.training.parts import fit_config
+from feedwell.training.parts import RANKER, fit_config
 
 Hydrate = Callable[[Release], None]
 """Sees to it that the online state holds the features of a release; called before a channel points to it."""
+
+_OUTCOME = ("kind", "events", "where", "within", "after", "given")
+"""What an objective's labels are made of; weight, direction and margins are read at serving."""
 
 
 def no_state(_release: Release) -> None:
@@ -105,6 +109,21 @@ def changed_fits(store: ReleaseStore, base: Release, project: Project) -> list[s
             continue
         was, now = store.manifest(base.artifacts[name]).config, fit_config(part)
         problems += [f"{name}.{key}: {was.get(key)!r} → {now.get(key)!r}" for key in _differing(was, now)]
+    return problems + (_redefined(parse_project(base.project_text), project) if RANKER in base.artifacts else [])
+
+
+def _redefined(was: Project, now: Project) -> list[str]:
+    """What the ranker was fitted on and no longer is: a feature or an outcome of the same name that means another."""
+    problems = [
+        f"feature.{name} is declared otherwise" for name, f in was.feature.items() if now.feature.get(name) != f
+    ]
+    for name, objective in now.objective.items():
+        old = was.objective.get(name)
+        if old is None:
+            problems.append(f"objective.{name} is new")
+            continue
+        changed = [key for key in _OUTCOME if getattr(old, key) != getattr(objective, key)]
+        problems += [f"objective.{name}.{key}: {getattr(old, key)!r} → {getattr(objective, key)!r}" for key in changed]
     return problems
 
 
