@@ -54,7 +54,7 @@ test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
 bench: $(INSTALLED)
-	@for file in benchmarks/[!_]*.py; do \
+	@for file in benchmarks/bench_*.py; do \
 	  [ -e "$$file" ] || continue; \
 	  echo "== $$file"; $(BIN)/python "$$file" || exit 1; \
 	done

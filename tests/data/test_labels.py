@@ -351,3 +351,13 @@ def test_one_slate_does_not_end_the_exposures_by_events(log_of):
     found = of(log_of, project(), events, slots=slots)
     rows = list(zip(found["origin"].to_pylist(), found["user"].to_pylist(), found["item"].to_pylist(), strict=True))
     assert rows == [("event", 1, 1), ("slate", 1, 1), ("event", 1, 2), ("event", 2, 1)]
+
+
+def test_an_outcome_may_be_told_by_its_surface(log_of):
+    from feedwell.data.interactions import user_events
+
+    declared = project(mailed={"events": ["buy"], "within": 10, "where": "surface == 'email' and value >= 2"})
+    rows = [("email", 2.0), ("home", 2.0), (None, 3.0), ("email", 1.0), ("email", None)]
+    events = [{**view_at(2 + i), "type": "buy", "surface": s, "value": v} for i, (s, v) in enumerate(rows)]
+    found = user_events(log_of(events), declared).outcomes(declared.objective["mailed"])
+    assert found.tolist() == [True, False, False, False, False]

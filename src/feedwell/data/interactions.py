@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from feedwell.core.candidates import Float
 from feedwell.core.event import SERVED
+from feedwell.core.objective import where_sql
 from feedwell.core.project import ObjectiveConfig, Project
 from feedwell.core.protocols import Interactions
 from feedwell.core.request import Keys
@@ -29,6 +31,8 @@ class UserEvents:
     value_E: Float
     undone_at_E: Keys
     types: tuple[str, ...]
+    holds: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    """the `where` of an objective → the events for which it holds"""
 
     def before(self, spans: Spans, span: int) -> Interactions:
         """The events that belong to spans before that number (4: all of them)."""
@@ -54,11 +58,7 @@ class UserEvents:
         """The events on an item that an objective counts, taken back or not."""
         wanted = [i for i, name in enumerate(self.types) if name in objective.events]
         keep = np.isin(self.type_E, wanted) & (self.user_E >= 0) & (self.item_E >= 0)
-        for term in objective.terms:
-            if term.column == "value":
-                cells = self.value_E.tolist()
-                keep &= np.fromiter((term.holds(None if v != v else v) for v in cells), np.bool_, len(keep))
-        return keep
+        return keep & self.holds[objective.where] if objective.where else keep
 
     @cached_property
     def by_user(self) -> tuple[NDArray[np.intp], Keys]:
@@ -86,8 +86,11 @@ class UserEvents:
 def user_events(view: LogView, project: Project) -> UserEvents:
     """All that users did, in the log's order (what was served to them is not); without an item: item -1."""
     pairs = _pairs(project)
+    wheres = {o.where: where_sql(o.terms) for o in project.objective.values() if o.where}
+    conditions = "".join(f", coalesce({sql}, FALSE) AS where_{i}" for i, sql in enumerate(wheres.values()))
+    query = _EVENTS.format(pairs=pairs or "FALSE", never=NEVER, served=SERVED, conditions=conditions)
     with view.connect() as connection:
-        found = connection.execute(_EVENTS.format(pairs=pairs or "FALSE", never=NEVER, served=SERVED)).to_arrow_table()
+        found = connection.execute(query).to_arrow_table()
     coded = found["type"].combine_chunks().dictionary_encode()
     return UserEvents(
         user_E=found["user"].to_numpy().astype(np.int64),
@@ -98,6 +101,7 @@ def user_events(view: LogView, project: Project) -> UserEvents:
         types=tuple(coded.dictionary.to_pylist()),
         value_E=found["value"].to_numpy(zero_copy_only=False).astype(np.float64),
         undone_at_E=found["undone_at"].to_numpy().astype(np.int64),
+        holds={text: found[f"where_{i}"].to_numpy(zero_copy_only=False) for i, text in enumerate(wheres)},
     )
 
 
@@ -108,7 +112,7 @@ WITH undo AS (
     AND (u.available_at > d.available_at OR (u.available_at = d.available_at AND u."offset" > d."offset"))
     WHERE d."user" >= 0 GROUP BY 1
 )
-SELECT e."user", e.item, e.available_at, e.ts, e.type, e.value, coalesce(u.at, {never}) AS undone_at
+SELECT e."user", e.item, e.available_at, e.ts, e.type, e.value, coalesce(u.at, {never}) AS undone_at{conditions}
 FROM log e LEFT JOIN undo u ON u."offset" = e."offset"
 WHERE e."user" >= 0 AND NOT starts_with(e.type, '$') AND e.type <> '{served}' ORDER BY e.available_at, e."offset"
 """

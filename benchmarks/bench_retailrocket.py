@@ -1,6 +1,6 @@
 """Retailrocket, two tasks, both split by time.
 
-    FEEDWELL_DATA=... python benchmarks/retailrocket.py [--task a|b]
+    FEEDWELL_DATA=... python benchmarks/bench_retailrocket.py [--task a|b]
 
 (a) Given the views of the test span (last 20 %), rank each user's by cart and by buy within 7 days: XGBoost and
     logistic regression over the same as-of features, popularity (the item's own rate) and recency (logistic regression

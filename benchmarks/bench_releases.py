@@ -1,6 +1,6 @@
 """100 publish / rollback cycles with catalog changes between, while requests run: nothing unknown, nothing mixed.
 
-    python benchmarks/releases.py [--cycles 100] [--threads 2]
+    python benchmarks/bench_releases.py [--cycles 100] [--threads 2]
 
 Two releases that differ in their sources and objectives take turns in the champion channel. A worker's runtime follows
 it; afterwards every SlateRecord must name one of the two, with its digest, only its sources and heads, and only

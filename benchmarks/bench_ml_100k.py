@@ -1,6 +1,6 @@
 """MovieLens 100K: sources, pipeline and popularity on the last 20 % of each user's time line.
 
-    FEEDWELL_DATA=... python benchmarks/ml_100k.py [--requests N]
+    FEEDWELL_DATA=... python benchmarks/bench_ml_100k.py [--requests N]
 
 One request per distinct (user, ts) in the test; relevant: that user's ratings >= 4 from that ts on; seen: rated before.
 Every request, unless `--requests` takes a part of them by hash. Learned from other users' later events: not causal.
