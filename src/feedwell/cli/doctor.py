@@ -19,7 +19,7 @@ from feedwell import __version__, workspace
 from feedwell.cli._shared import HERE, JsonOption, ProjectOption, show, table
 from feedwell.core.errors import CheckFailed, FeedwellError, ProjectError
 
-_LIBRARIES = ("numpy", "pyarrow", "duckdb", "ibis-framework", "lmdb", "xgboost-cpu", "pydantic", "fastapi", "uvicorn")
+_LIBRARIES = ("numpy", "pyarrow", "duckdb", "lmdb", "xgboost-cpu", "pydantic", "fastapi", "uvicorn")
 _LOW_DISK = 1 << 30
 
 
