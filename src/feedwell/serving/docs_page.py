@@ -104,8 +104,13 @@ def _kind(schema: Mapping[str, Any], document: Mapping[str, Any]) -> str:
     return f"list of {_kind(schema['items'], document)}" if kind == "array" and "items" in schema else kind
 
 
+def _plain(bound: Any) -> Any:
+    """A whole bound without the `.0` that its JSON form carries."""
+    return int(bound) if isinstance(bound, float) and bound.is_integer() else bound
+
+
 def _bounds(schema: Mapping[str, Any]) -> str:
-    found = [f"{word} {schema[key]}" for key, word in _BOUNDS if schema.get(key) not in (None, "", {}, [])]
+    found = [f"{word} {_plain(schema[key])}" for key, word in _BOUNDS if schema.get(key) not in (None, "", {}, [])]
     for one in schema.get("anyOf", []):
         found += [b for b in [_bounds(one)] if b]
     return ", ".join(dict.fromkeys(found))
