@@ -20,10 +20,10 @@ from pathlib import Path
 from _report import cpu_s, header
 
 from feedwell.core.clock import SystemClock
-from feedwell.core.project_file import parse_project
 from feedwell.data.contracts import EventContract
 from feedwell.features import Fold
 from feedwell.pipeline.compile import compile_features
+from feedwell.pipeline.project_file import parse_project
 from feedwell.serving.supervisor import Supervisor
 from feedwell.stores.log import EventLog
 from feedwell.stores.state import LmdbState

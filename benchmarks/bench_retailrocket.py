@@ -23,7 +23,6 @@ from _project import cell, show, workspace_of
 from _report import Stopwatch, header
 
 from feedwell.core.clock import DAY
-from feedwell.core.project_file import parse_project
 from feedwell.core.protocols import RankingRows
 from feedwell.core.registry import find
 from feedwell.data.exposure import exposures
@@ -33,6 +32,7 @@ from feedwell.data.split import Spans, spans
 from feedwell.metrics import Lists, Ratios, difference, smallest_detectable
 from feedwell.metrics.calibration import Calibration, auc_interval
 from feedwell.pipeline.compile import compile_features, setting_of
+from feedwell.pipeline.project_file import parse_project
 from feedwell.training.compare import METRICS, differences, statement
 from feedwell.training.evaluate import ratios_of
 from feedwell.training.inputs import Inputs

@@ -24,11 +24,11 @@ from kills_log import event_ids, log_problems
 from feedwell.core import columns as c
 from feedwell.core.clock import SystemClock
 from feedwell.core.event import RawEvent
-from feedwell.core.project_file import parse_project
 from feedwell.core.telemetry import Telemetry
 from feedwell.features import FeatureSet, Fold
 from feedwell.features.statefile import read_head
 from feedwell.pipeline.compile import compile_features
+from feedwell.pipeline.project_file import parse_project
 from feedwell.pipeline.projector import Projector
 from feedwell.stores.log import EventLog
 from feedwell.stores.state import LmdbState, StateStore, WriteTxn

@@ -17,7 +17,6 @@ from feedwell.core.artifact import Release
 from feedwell.core.clock import Clock, SystemClock
 from feedwell.core.errors import DataError, UsageError
 from feedwell.core.project import Project
-from feedwell.core.project_file import parse_project
 from feedwell.core.telemetry import Telemetry
 from feedwell.data.ingest import IngestReport, ingest
 from feedwell.data.interactions import user_events
@@ -28,6 +27,7 @@ from feedwell.pipeline.cursor import secret_of
 from feedwell.pipeline.explain import explain
 from feedwell.pipeline.online import OnlineState
 from feedwell.pipeline.path import RequestPath, Served, Wish
+from feedwell.pipeline.project_file import parse_project
 from feedwell.pipeline.project_folder import STATE_FOLDER, load_plugins, load_project, read_text
 from feedwell.pipeline.projector import Projector
 from feedwell.pipeline.served import ServedEvents

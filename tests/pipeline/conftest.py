@@ -11,10 +11,10 @@ import pytest
 
 from feedwell.core.clock import SECOND, ManualClock
 from feedwell.core.event import RawEvent
-from feedwell.core.project_file import parse_project
 from feedwell.pipeline.compile import Compiled
 from feedwell.pipeline.online import OnlineState
 from feedwell.pipeline.path import RequestPath, Served, Wish
+from feedwell.pipeline.project_file import parse_project
 from feedwell.pipeline.projector import Projector
 from feedwell.pipeline.record import RETRIEVED
 from feedwell.stores.log import EventLog

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from feedwell.core.errors import Problem, ProjectError
-from feedwell.core.project_file import parse_project
 from feedwell.pipeline.project_checks import findings_of
+from feedwell.pipeline.project_file import parse_project
 from feedwell.pipeline.project_folder import load_project
 
 GOOD = """\

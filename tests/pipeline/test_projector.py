@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 
 from feedwell.core.errors import Unavailable
-from feedwell.core.project_file import parse_project
 from feedwell.features import FeatureSet, Fold, StateReader
 from feedwell.pipeline.compile import compile_features
+from feedwell.pipeline.project_file import parse_project
 from feedwell.pipeline.projector import Projector
 from feedwell.stores.durable import file_lock
 from feedwell.stores.state import MemoryState

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from feedwell.core.artifact import CHAMPION, Release
-from feedwell.core.project_file import parse_project
 from feedwell.pipeline.compile import compile_features
+from feedwell.pipeline.project_file import parse_project
 
 from .conftest import SHOP_TEXT, Server
 

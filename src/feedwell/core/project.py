@@ -1,4 +1,4 @@
-"""The project: everything that `feedwell.toml` declares, typed and frozen. `project_file` reads the text.
+"""The project: everything that `feedwell.toml` declares, typed and frozen. `pipeline.project_file` reads the text.
 
 Sections that parts read (`source.*`, `filter.*`, `light`, `ranker`, `value`, `slate`) keep their keys as they came;
 each part's own `Config` types them. Durations are µs (core.durations).

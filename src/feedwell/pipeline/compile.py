@@ -20,7 +20,6 @@ from feedwell.core.candidates import Candidates
 from feedwell.core.errors import NotTrained, Problem, ProjectError, UsageError
 from feedwell.core.needs import ColumnNeed, FeatureNeed, Need, RankingNeed
 from feedwell.core.project import PartSection, Project
-from feedwell.core.project_file import variant
 from feedwell.core.protocols import Filter, Scorer, Setting, SlatePolicy, Source, learns
 from feedwell.core.rng import derive_seed
 from feedwell.core.telemetry import Telemetry
@@ -28,6 +27,7 @@ from feedwell.features.definition import FeatureSet
 from feedwell.pipeline.ask import Answer, Ask, Reader
 from feedwell.pipeline.gather import Pace
 from feedwell.pipeline.notes import Notes
+from feedwell.pipeline.project_file import variant
 from feedwell.pipeline.run import retrieve, run
 
 NEWEST = RankingNeed("newest", k=1000)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from feedwell.core.project import Project
-from feedwell.core.project_file import variant
 from feedwell.core.slate import SlateRecord
+from feedwell.pipeline.project_file import variant
 from feedwell.pipeline.record import RETRIEVED
 
 Names = Callable[[Sequence[int]], Sequence[str | None]]

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from feedwell.core import columns, registry
 from feedwell.core.event import CATALOG_PREFIX, SERVED
 from feedwell.core.project import EntitySection, PartSection, Project
-from feedwell.core.validation import FILE, Finding, Path, findings_in, nearest, one_of
 from feedwell.metrics.ranking import NAMES as METRICS
+from feedwell.pipeline.validation import FILE, Finding, Path, findings_in, nearest, one_of
 
 _BACKENDS = {
     "engine": (("local",), ("spark", "ray")),

@@ -11,11 +11,11 @@ from typing import Any
 from feedwell.core import registry
 from feedwell.core.errors import DataError, Problem, ProjectError, UsageError
 from feedwell.core.project import Project
-from feedwell.core.project_file import Check, parse_project
-from feedwell.core.validation import Finding, nearest, one_of
 from feedwell.data.ingest_files import FORMATS, find_files, suffix_of
 from feedwell.pipeline.compile import compile_features
 from feedwell.pipeline.project_checks import findings_of
+from feedwell.pipeline.project_file import Check, parse_project
+from feedwell.pipeline.validation import Finding, nearest, one_of
 
 FILE_NAME = "feedwell.toml"
 STATE_FOLDER = ".feedwell"

@@ -14,9 +14,9 @@ from typing import Any
 from feedwell.core.artifact import CHAMPION, Release
 from feedwell.core.errors import FeedwellError
 from feedwell.core.project import Project
-from feedwell.core.project_file import parse_project
 from feedwell.features import FeatureSet
 from feedwell.pipeline.compile import Compiled, compile_features
+from feedwell.pipeline.project_file import parse_project
 from feedwell.pipeline.project_folder import FILE_NAME, load_plugins, load_project
 from feedwell.stores.releases import ReleaseStore
 

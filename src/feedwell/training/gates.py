@@ -13,10 +13,10 @@ import numpy as np
 
 from feedwell.core.artifact import CHAMPION
 from feedwell.core.errors import FeedwellError
-from feedwell.core.project_file import parse_project
 from feedwell.data.interactions import UserEvents
 from feedwell.data.split import Spans
 from feedwell.metrics import Ratios, difference
+from feedwell.pipeline.project_file import parse_project
 from feedwell.training.evaluate import ratios_of
 from feedwell.training.inputs import Inputs
 from feedwell.training.measure import Measured, measure

@@ -9,9 +9,9 @@ from feedwell.core.artifact import CANDIDATE, CHAMPION, Release
 from feedwell.core.clock import Clock
 from feedwell.core.errors import CheckFailed, Unavailable, UsageError
 from feedwell.core.project import Project
-from feedwell.core.project_file import parse_project
 from feedwell.core.protocols import learns
 from feedwell.pipeline.compile import compile_features, make_part, part_names
+from feedwell.pipeline.project_file import parse_project
 from feedwell.stores.releases import ReleaseStore
 from feedwell.training.parts import RANKER, fit_config
 

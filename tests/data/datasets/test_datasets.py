@@ -14,10 +14,10 @@ import pytest
 
 from feedwell.core.errors import DataError
 from feedwell.core.project import Project
-from feedwell.core.project_file import parse_project
 from feedwell.data.datasets import detect_dataset
 from feedwell.data.world import preset, simulate_history
 from feedwell.pipeline.project_checks import findings_of
+from feedwell.pipeline.project_file import parse_project
 
 REAL = Path(os.environ.get("FEEDWELL_DATA", Path(__file__).parents[4] / "shared" / "data"))
 U_ITEM = (

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from feedwell.core.errors import Problem, ProjectError
 from feedwell.core.project import Project
-from feedwell.core.validation import FILE, Finding, Path, findings_in, nearest, one_of
+from feedwell.pipeline.validation import FILE, Finding, Path, findings_in, nearest, one_of
 
 Overlay = Mapping[str, Any]
 Check = Callable[[Project, Mapping[str, Any]], Iterable[Finding]]

@@ -6,8 +6,8 @@ import pytest
 
 from feedwell.core.errors import Problem, ProjectError
 from feedwell.core.project import Project
-from feedwell.core.project_file import lines_of, parse_project, variant
-from feedwell.core.validation import Finding
+from feedwell.pipeline.project_file import lines_of, parse_project, variant
+from feedwell.pipeline.validation import Finding
 
 WHOLE = """\
 [project]
