@@ -34,9 +34,9 @@ from feedwell.metrics.calibration import Calibration, auc_interval
 from feedwell.pipeline.compile import compile_features, setting_of
 from feedwell.pipeline.project_file import parse_project
 from feedwell.training.compare import METRICS, differences, statement
-from feedwell.training.evaluate import ratios_of
 from feedwell.training.inputs import Inputs
 from feedwell.training.measure import measure
+from feedwell.training.metric_set import MetricSet
 from feedwell.training.rows import Names, batch_features
 from feedwell.training.walk import PIPELINE, Moments, Relevance
 from feedwell.workspace import Workspace
@@ -240,16 +240,14 @@ def _new_item_moments(inputs: Inputs, events: UserEvents, start: int, stop: int)
 
 
 def _pooled(parts: list[Lists]) -> Ratios:
-    k = parts[0].ranked_RK.shape[1]
     ends = np.cumsum([0, *(len(p.relevant_keys) for p in parts)])
-    return ratios_of(
+    return MetricSet(k=parts[0].ranked_RK.shape[1]).ratios(
         Lists(
             unit_R=np.concatenate([p.unit_R for p in parts]),
             ranked_RK=np.concatenate([p.ranked_RK for p in parts]),
             relevant_keys=np.concatenate([p.relevant_keys for p in parts]),
             relevant_from=np.concatenate([[0], *(p.relevant_from[1:] + e for p, e in zip(parts, ends, strict=False))]),
         ),
-        k,
         BOOTSTRAP,
     )
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from feedwell.core.project import GatesSection
 from feedwell.metrics import Ratios
 from feedwell.training.compare import differences, psi, statements
 from feedwell.training.gates import compare_walks
+from feedwell.training.metric_set import MetricSet
 from feedwell.training.walk import PIPELINE, Walked
 
 
@@ -39,6 +41,10 @@ def test_psi_is_zero_for_equal_scores_and_grows_with_a_shift():
     assert np.isnan(psi(before, np.empty(0)))
 
 
+def judged(ours, theirs, margin):
+    return compare_walks(ours, theirs, GatesSection(margin=margin), MetricSet(k=5), 200)
+
+
 def walked(hit_share, n=200, seed=0):
     rng = np.random.default_rng(seed)
     made = Walked(k=5, user_R=list(range(n)), t_R=[1] * n, relevant=[np.array([1])] * n)
@@ -52,7 +58,7 @@ def walked(hit_share, n=200, seed=0):
     [(0.8, 0.3, 0.0, True), (0.3, 0.8, 0.0, False), (0.5, 0.52, 0.2, True), (0.5, 0.52, 0.0, False)],
 )
 def test_the_lower_bound_decides(ours, theirs, margin, passes):
-    gate = compare_walks(walked(ours), walked(theirs, seed=1), "ndcg", margin, 200)
+    gate = judged(walked(ours), walked(theirs, seed=1), margin)
     assert gate.passed is passes
     assert "200 users" in gate.why
 
@@ -60,10 +66,10 @@ def test_the_lower_bound_decides(ours, theirs, margin, passes):
 def test_only_what_is_relevant_to_both_counts():
     ours, theirs = walked(1.0), walked(1.0)
     theirs.relevant = [np.array([1, 2, 3])] * 200
-    assert "+0.0000 [+0.0000, +0.0000]" in compare_walks(ours, theirs, "ndcg", 0.0, 200).why
-    swapped = compare_walks(theirs, ours, "ndcg", 0.0, 200)
+    assert "+0.0000 [+0.0000, +0.0000]" in judged(ours, theirs, 0.0).why
+    swapped = judged(theirs, ours, 0.0)
     assert "+0.0000 [+0.0000, +0.0000]" in swapped.why
 
 
 def test_other_requests_are_no_comparison():
-    assert not compare_walks(walked(0.9), walked(0.1, n=100), "ndcg", 0.5, 200).passed
+    assert not judged(walked(0.9), walked(0.1, n=100), 0.5).passed

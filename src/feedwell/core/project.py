@@ -139,7 +139,7 @@ class FeatureConfig(Section):
 
 
 class PartSection(Section):
-    """A source, filter, scorer or slate: `kind` (default: the section's name) and the part's own keys."""
+    """A source, filter, scorer, slate or metric: `kind` (default: the section's name) and the part's own keys."""
 
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
     kind: str = ""
@@ -189,6 +189,7 @@ class EvaluateSection(Section):
 
 class GatesSection(Section):
     metric: str = "ndcg"
+    """recall, ndcg, mrr, hit_rate, or a name of a declared `[metric.<name>]`."""
     margin: float = Field(0.0, ge=0)
     min_users: int = Field(50, ge=1)
 
@@ -247,6 +248,7 @@ class Project(Section):
     ranker: PartSection | None = None
     value: PartSection = PartSection(kind="value")
     slate: SlateSection = SlateSection()
+    metric: Mapping[str, PartSection] = Field(default_factory=dict)
     split: SplitSection = SplitSection()
     train: TrainSection = TrainSection()
     evaluate: EvaluateSection = EvaluateSection()

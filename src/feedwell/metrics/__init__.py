@@ -5,7 +5,7 @@ whose weights are hashed from the unit, so that parts computed on different mach
 systems measured on the same users give paired differences.
 """
 
-from feedwell.metrics._lists import Lists
+from feedwell.metrics._lists import ListMetric, Lists
 from feedwell.metrics._ratios import Interval, Ratios, difference, poisson_weights, smallest_detectable
 
-__all__ = ["Interval", "Lists", "Ratios", "difference", "poisson_weights", "smallest_detectable"]
+__all__ = ["Interval", "ListMetric", "Lists", "Ratios", "difference", "poisson_weights", "smallest_detectable"]

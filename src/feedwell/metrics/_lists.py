@@ -5,12 +5,16 @@ R requests, K slots
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from feedwell.core.candidates import Float
+from feedwell.core.needs import ColumnNeed
+from feedwell.core.protocols import Setting
 from feedwell.core.request import Keys
 
 ListOfKeys = Sequence[int] | Keys
@@ -69,3 +73,27 @@ class Lists:
             relevant_keys=self.relevant_keys[keep],
             relevant_from=np.concatenate([[0], np.cumsum(self.n_relevant_R[rows])]).astype(np.int64),
         )
+
+
+@runtime_checkable
+class ListMetric(Protocol):
+    """A family of metrics of lists that `[metric.<name>]` can declare: made as `Part(config, setting)`.
+
+    Evaluation turns its values into Ratios, so they get intervals by user, paired differences and slices.
+    """
+
+    names: ClassVar[tuple[str, ...]]
+    """What the columns of `values` are called in reports and in `[gates] metric`; none may stand twice."""
+
+    def __init__(self, config: Any, setting: Setting) -> None: ...
+    @property
+    def needs(self) -> tuple[ColumnNeed, ...]:
+        """Catalog columns of the item."""
+        ...
+
+    def values(self, lists: Lists, columns: Mapping[str, Float]) -> Float:
+        """value_RM in the order of `names`; NaN where a request is not counted.
+
+        `columns["item.price"][key]` is an item's value at the end of the test span, NaN where it has none.
+        """
+        ...

@@ -24,6 +24,7 @@ from feedwell.core.protocols import Filter, Scorer, Setting, SlatePolicy, Source
 from feedwell.core.rng import derive_seed
 from feedwell.core.telemetry import Telemetry
 from feedwell.features.definition import FeatureSet
+from feedwell.metrics import ListMetric
 from feedwell.pipeline.ask import Answer, Ask, Reader
 from feedwell.pipeline.gather import Pace
 from feedwell.pipeline.notes import Notes
@@ -107,6 +108,22 @@ def make_part(project: Project, name: str) -> Any:
         return made(made.Config.model_validate(section.options), setting_of(project, name))
     except ValidationError as error:
         raise ProjectError([_problem(name, e["loc"], e["msg"]) for e in error.errors()]) from None
+
+
+def make_metrics(project: Project) -> tuple[tuple[ListMetric, ...], FeatureSet]:
+    """Every declared list metric, and the catalog columns that they read; ProjectError where one is not declared."""
+    families = tuple(_metric(project, name) for name in project.metric)
+    return families, FeatureSet.compile(project, tuple(dict.fromkeys(n for f in families for n in f.needs)))
+
+
+def _metric(project: Project, name: str) -> ListMetric:
+    section = project.metric[name]
+    made: Any = registry.find("metric", section.kind or name)
+    try:
+        metric: ListMetric = made(made.Config.model_validate(section.options), setting_of(project, f"metric.{name}"))
+    except ValidationError as error:
+        raise ProjectError([_problem(f"metric.{name}", e["loc"], e["msg"]) for e in error.errors()]) from None
+    return metric
 
 
 def setting_of(project: Project, name: str) -> Setting:

@@ -33,7 +33,7 @@ def findings_of(project: Project, data: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _names(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:
-    for section in ("entity", "objective", "feature", "source", "filter"):
+    for section in ("entity", "objective", "feature", "source", "filter", "metric"):
         for name in _keys(data, section):
             if not _NAME.match(name):
                 yield Finding((section, name), "cannot be a name", "letters, digits, _ and -, no digit first")
@@ -107,7 +107,7 @@ def _features(project: Project, data: Mapping[str, Any], events: set[str]) -> It
 
 def _parts(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:
     sections: list[tuple[str, Path, PartSection, str]] = []
-    for kind, declared in (("source", project.source), ("filter", project.filter)):
+    for kind, declared in (("source", project.source), ("filter", project.filter), ("metric", project.metric)):
         sections += [(kind, (kind, name), part, part.kind or name) for name, part in declared.items()]
     for name, ranker in (("light", project.light), ("ranker", project.ranker)):
         if ranker is not None:
@@ -154,11 +154,29 @@ def _settings(project: Project, data: Mapping[str, Any], events: set[str]) -> It
     except (ZoneInfoNotFoundError, ValueError, OSError):
         near = nearest(zone, available_timezones())
         yield Finding(("project", "timezone"), f"no time zone is called '{zone}'", 'one as in "Europe/Berlin"', near)
-    if project.gates.metric not in METRICS:
-        yield _unknown(("gates", "metric"), "metric", project.gates.metric, METRICS)
+    yield from _metrics(project)
     if explore.last < explore.first and (explore.first, explore.last) != (1, 0):
         told = f"first = {explore.first} and last = {explore.last} leave no slot to explore"
         yield Finding(("slate", "explore"), told, "first ≤ last; { first = 1, last = 0 } explores nowhere")
+
+
+def _metrics(project: Project) -> Iterator[Finding]:
+    """Every name once, and the gates' among them."""
+    known = dict.fromkeys(METRICS, "ranking")
+    for name, section in project.metric.items():
+        kind = section.kind or name
+        if kind not in registry.names("metric"):
+            continue
+        family = registry.find("metric", kind)
+        if not hasattr(family, "values"):
+            yield Finding(("metric", name), f"'{kind}' does not measure lists", "a metric with `names` and `values`")
+            continue
+        for one in family.names:  # type: ignore[attr-defined]
+            if one in known:
+                yield Finding(("metric", name), f"'{one}' is also a name of {known[one]}", "each name once")
+            known[one] = name
+    if project.gates.metric not in known:
+        yield _unknown(("gates", "metric"), "metric", project.gates.metric, known)
 
 
 def _backends(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from feedwell.core import registry
 from feedwell.core.errors import DataError, Problem, ProjectError, UsageError
 from feedwell.core.project import Project
 from feedwell.data.ingest_files import FORMATS, find_files, suffix_of
-from feedwell.pipeline.compile import compile_features
+from feedwell.pipeline.compile import compile_features, make_metrics
 from feedwell.pipeline.project_checks import findings_of
 from feedwell.pipeline.project_file import Check, parse_project
 from feedwell.pipeline.validation import Finding, nearest, one_of
@@ -104,6 +104,7 @@ def _declared_well(project: Project, data: Mapping[str, Any]) -> Iterator[Findin
     if not found:
         try:
             columns = [column.name for column in compile_features(project).user_columns]
+            make_metrics(project)
         except ProjectError as error:
             for problem in error.problems:
                 path = tuple(problem.key.split("."))

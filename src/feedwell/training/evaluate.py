@@ -16,9 +16,9 @@ from feedwell.data.split import Spans
 from feedwell.features import FeatureSet, asof
 from feedwell.metrics import Lists, Ratios
 from feedwell.metrics.beyond_accuracy import BeyondAccuracy
-from feedwell.metrics.ranking import Ranking
-from feedwell.training.compare import METRICS, differences, statements
+from feedwell.training.compare import differences, statements
 from feedwell.training.inputs import Inputs
+from feedwell.training.metric_set import MetricSet, metric_set
 from feedwell.training.report import EvaluateReport, HeadRow, SliceRow, SystemRow
 from feedwell.training.walk import PIPELINE, Walked, relevant_name
 
@@ -40,7 +40,8 @@ def report(
     catalog = np.arange(inputs.log.ids.size("item"), dtype=np.int64)
     group_I = item_groups(inputs, project, spans.end)
     by_name = {name: walked.lists(name) for name in walked.ranked}
-    ratios = {name: ratios_of(lists, k, bootstrap) for name, lists in by_name.items()}
+    metrics = metric_set(inputs, project, spans.end)
+    ratios = {name: metrics.ratios(lists, bootstrap) for name, lists in by_name.items()}
     rows = tuple(
         _row(name, walked.kinds[name], ratios[name], by_name[name], group_I, catalog, project) for name in by_name
     )
@@ -58,16 +59,11 @@ def report(
         rows=rows,
         differences=compared,
         heads=heads,
-        slices=_slices(walked, by_name, k, bootstrap),
+        slices=_slices(walked, by_name, metrics, bootstrap),
         statements=statements([d for d in compared if d.metric.startswith("ndcg")]) + head_statements(heads),
         degraded=dict(walked.degraded),
         cost=dict(cost or {}),
     )
-
-
-def ratios_of(lists: Lists, k: int, bootstrap: int) -> Ratios:
-    """The ranking statistics of one system."""
-    return Ranking(Ranking.Config(k=k))(lists, bootstrap=bootstrap)
 
 
 def item_groups(inputs: Inputs, project: Project, t: int) -> Keys:
@@ -118,14 +114,14 @@ def _row(
     return SystemRow(
         name=name,
         kind=kind,
-        metrics={f"{metric}@{k}": ratios.interval(metric) for metric in METRICS},
+        metrics={f"{metric}@{k}": ratios.interval(metric) for metric in ratios.names},
         diversity=family(lists, group_I, bootstrap=min(project.evaluate.bootstrap, 200)).interval("diversity"),
         coverage=shown.coverage,
         gini=shown.gini,
     )
 
 
-def _slices(walked: Walked, by_name: Mapping[str, Lists], k: int, bootstrap: int) -> tuple[SliceRow, ...]:
+def _slices(walked: Walked, by_name: Mapping[str, Lists], measured: MetricSet, bootstrap: int) -> tuple[SliceRow, ...]:
     known_R = np.array(walked.known_R, np.int64)
     masks: dict[str, NDArray[np.bool_]] = {"cold (no event before)": known_R == 0, "warm": known_R > 0}
     for column in walked.user_features[0] if walked.user_features else ():
@@ -135,8 +131,8 @@ def _slices(walked: Walked, by_name: Mapping[str, Lists], k: int, bootstrap: int
         if not mask.any():
             continue
         for name, lists in by_name.items():
-            ratios = ratios_of(lists.take(mask), k, min(bootstrap, 200))
-            metrics = {f"{m}@{k}": ratios.interval(m) for m in METRICS}
+            ratios = measured.ratios(lists.take(mask), min(bootstrap, 200))
+            metrics = {f"{m}@{measured.k}": ratios.interval(m) for m in ratios.names}
             rows.append(SliceRow(slice=label, name=name, n_requests=int(mask.sum()), metrics=metrics))
     return tuple(rows)
 

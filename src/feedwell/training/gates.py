@@ -13,13 +13,14 @@ import numpy as np
 
 from feedwell.core.artifact import CHAMPION
 from feedwell.core.errors import FeedwellError
+from feedwell.core.project import GatesSection
 from feedwell.data.interactions import UserEvents
 from feedwell.data.split import Spans
-from feedwell.metrics import Ratios, difference
+from feedwell.metrics import difference
 from feedwell.pipeline.project_file import parse_project
-from feedwell.training.evaluate import ratios_of
 from feedwell.training.inputs import Inputs
 from feedwell.training.measure import Measured, measure
+from feedwell.training.metric_set import MetricSet, metric_set
 from feedwell.training.report import Gate
 from feedwell.training.walk import PIPELINE, Walked
 
@@ -39,12 +40,14 @@ def check_gates(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured)
     return (enough, _against(inputs, events, cut, found, champion))
 
 
-def compare_walks(ours: Walked, theirs: Walked, metric: str, margin: float, bootstrap: int) -> Gate:
+def compare_walks(ours: Walked, theirs: Walked, gates: GatesSection, metrics: MetricSet, bootstrap: int) -> Gate:
     """Passes where the lower bound of the paired difference on the requests of both walks is at least -margin."""
     a, b = _common(ours, theirs)
     if a is None or b is None:
         return Gate(name="champion", passed=False, why="the two were not judged on the same requests")
-    d = difference(_ratios(a, bootstrap), _ratios(b, bootstrap), metric)
+    replicates, metric, margin = max(bootstrap, 200), gates.metric, gates.margin
+    ratios = [metrics.ratios(walked.lists(PIPELINE), replicates) for walked in (a, b)]
+    d = difference(ratios[0], ratios[1], metric)
     return Gate(
         name="champion",
         passed=bool(d.low >= -margin),
@@ -63,8 +66,8 @@ def _against(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured, ch
         theirs = measure(replace(inputs, project=project), events, cut, moments=found.moments)
     except FeedwellError as error:
         return Gate(name="champion", passed=False, why=f"the recipe of {champion} could not be judged: {error}")
-    gates = inputs.project.gates
-    return compare_walks(found.walked, theirs.walked, gates.metric, gates.margin, inputs.project.evaluate.bootstrap)
+    metrics = metric_set(inputs, inputs.project, cut.end)
+    return compare_walks(found.walked, theirs.walked, inputs.project.gates, metrics, inputs.project.evaluate.bootstrap)
 
 
 def _common(ours: Walked, theirs: Walked) -> tuple[Walked | None, Walked | None]:
@@ -73,7 +76,3 @@ def _common(ours: Walked, theirs: Walked) -> tuple[Walked | None, Walked | None]
         return None, None
     both = [np.intersect1d(a, b) for a, b in zip(ours.relevant, theirs.relevant, strict=True)]
     return replace(ours, relevant=both), replace(theirs, relevant=both)
-
-
-def _ratios(walked: Walked, bootstrap: int) -> Ratios:
-    return ratios_of(walked.lists(PIPELINE), walked.k, max(bootstrap, 200))
