@@ -133,8 +133,8 @@ def _move_problems(store: ReleaseStore, acked: Sequence[str]) -> Iterator[str]:
 
 def _write_channel_first(self: ReleaseStore, release: Release) -> None:
     """As it must not be: the channel names a release that is not there yet."""
-    stack, moves = self.history(CHAMPION), list(self.moves(CHAMPION))
-    self._move(CHAMPION, [*stack, release.release_id], moves, "publish")
+    pointer = self._pointer(CHAMPION)
+    self._move(CHAMPION, pointer, [*pointer["stack"], release.release_id], "publish")
     _write_release(self, release)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 import feedwell.workspace as workspace
-from feedwell.core.errors import CheckFailed, Unavailable, UsageError
+from feedwell.core.artifact import Release
+from feedwell.core.errors import CheckFailed, CorruptArtifact, Unavailable, UsageError
+from feedwell.serving.reload import FeatureSets
 from feedwell.training.promote import publish
 
 
@@ -76,3 +78,52 @@ def test_serve_keys_publish_over_the_same_artifacts_and_roll_back(shop):
     path.write_text(changed)
     with pytest.raises(UsageError, match=r"feature\.\w+ is declared otherwise"):
         workspace.open(ws.folder, clock=ws.clock).publish_config()
+
+
+def bare(ws, **more):
+    """A release that nothing was trained for."""
+    ws.clock.advance(1_000_000)
+    made = Release(
+        release_id=ws.releases.new_release_id({}, ws.project_text),
+        created_at=ws.clock.now(),
+        artifacts={},
+        project_text=ws.project_text,
+        project_digest=ws.project.digest,
+        features_version="f",
+        **more,
+    )
+    ws.releases.write_release(made)
+    return made.release_id
+
+
+def test_who_publishes_while_another_does_is_told_and_replaces_nothing(shop):
+    ws = shop()
+    first, second = bare(ws), bare(ws)
+
+    def other_publisher(_release):
+        ws.releases.set_channel("champion", first)
+
+    with pytest.raises(Unavailable, match=f"points to {first} by now"):
+        publish(ws.releases, release_id=second, force=True, hydrate=other_publisher)
+    assert ws.releases.history("champion") == (first,)
+
+
+def test_a_torn_pointer_is_written_anew_by_force(shop):
+    ws = shop()
+    made = bare(ws)
+    publish(ws.releases, release_id=made, force=True)
+    (ws.state_folder / "channels/champion").write_bytes(b"")
+    with pytest.raises(CorruptArtifact, match="publish RELEASE --force"):
+        publish(ws.releases, release_id=made)
+    assert publish(ws.releases, release_id=made, force=True) == made
+    assert ws.releases.history("champion") == (made,)
+
+
+def test_the_projector_goes_on_without_a_release_that_cannot_be_read(shop):
+    ws = shop()
+    made = bare(ws)
+    (ws.state_folder / f"releases/{made}/release.json").write_bytes(b"rot")
+    assert len(FeatureSets(ws.releases, ws.folder)()) == 1
+    ws.catch_up()
+    assert ws.projector.states.epoch == ws.log.epoch
+    assert ws.projector.lag == 0

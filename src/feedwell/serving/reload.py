@@ -67,6 +67,7 @@ class FeatureSets:
         self._folder = folder
         self._by_text: dict[str, FeatureSet] = {}
         self._read: tuple[str, Project] | None = None
+        self._unreadable: set[str] = set()
 
     def __call__(self) -> Sequence[FeatureSet]:
         found: dict[str, FeatureSet] = {}
@@ -83,7 +84,14 @@ class FeatureSets:
     def _texts(self) -> list[tuple[str, Callable[[], Project]]]:
         project = self._current()
         texts = [] if project is None else [(project[0], lambda: project[1])]
-        for release in self._releases.retained(3 if project is None else project[1].releases.keep):
+        for release_id in self._releases.retained_ids(3 if project is None else project[1].releases.keep):
+            try:
+                release = self._releases.read(release_id)
+            except FeedwellError as error:
+                if release_id not in self._unreadable:
+                    _log.warning("the features of a release are left out of the online state: %s", error)
+                self._unreadable.add(release_id)
+                continue
             texts.append((release.project_text, partial(frozen_project, release, self._folder)))
         return texts
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from feedwell.core.artifact import CANDIDATE, CHAMPION, Release
 from feedwell.core.clock import Clock
-from feedwell.core.errors import CheckFailed, Unavailable, UsageError
+from feedwell.core.errors import CheckFailed, CorruptArtifact, Unavailable, UsageError
 from feedwell.core.project import Project
 from feedwell.core.protocols import learns
 from feedwell.pipeline.compile import compile_features, make_part, part_names
@@ -36,8 +36,10 @@ def publish(
 ) -> str:
     """Points the channel to a release (default: the candidate) whose gates passed, and returns its id.
 
-    CheckFailed lists the gates that said no, unless forced; CorruptArtifact if a file changed; the channel moves last.
+    CheckFailed lists the gates that said no, unless forced; CorruptArtifact if a file changed; the channel moves last,
+    and only from the release that it pointed to at the call. Forced, a pointer that cannot be read is begun anew.
     """
+    champion = _current(store, channel, force)
     chosen = release_id or store.channel(CANDIDATE)
     if chosen is None:
         raise Unavailable("publishing: there is no candidate; run `feedwell train`")
@@ -46,8 +48,17 @@ def publish(
     if refused and not force:
         raise CheckFailed(f"publishing {chosen}: " + "; ".join(refused) + ". Publish with --force to overrule")
     hydrate(release)
-    store.set_channel(channel, chosen)
+    store.set_channel(channel, chosen, replacing=champion, anew=force)
     return chosen
+
+
+def _current(store: ReleaseStore, channel: str, force: bool) -> str | None:
+    try:
+        return store.channel(channel)
+    except CorruptArtifact:
+        if force:
+            return None
+        raise
 
 
 def rollback(store: ReleaseStore, *, channel: str = CHAMPION, hydrate: Hydrate = no_state) -> str:
@@ -55,7 +66,7 @@ def rollback(store: ReleaseStore, *, channel: str = CHAMPION, hydrate: Hydrate =
     history = store.history(channel)
     if len(history) > 1:
         hydrate(store.read(history[-2]))
-    return store.rollback(channel)
+    return store.rollback(channel, replacing=history[-1] if history else None)
 
 
 def publish_config(
@@ -93,7 +104,7 @@ def publish_config(
     )
     store.write_release(release)
     hydrate(release)
-    store.set_channel(channel, release.release_id, why="configuration")
+    store.set_channel(channel, release.release_id, why="configuration", replacing=current)
     return release.release_id
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import pytest
 
@@ -11,6 +12,7 @@ from feedwell.core.artifact import Release
 from feedwell.core.clock import SECOND, ManualClock
 from feedwell.core.errors import CorruptArtifact, Unavailable, UsageError
 from feedwell.stores.releases import ReleaseStore
+from feedwell.stores.releases._checked import checked_json
 from feedwell.stores.releases.files import GRACE_S
 
 
@@ -70,17 +72,18 @@ def test_equal_content_has_one_name_and_metrics_do_not_change_it(store):
         (lambda d: (d / "a.bin").write_text("weightz"), "a.bin has sha256"),
         (lambda d: (d / "a.bin").unlink(), "a.bin is missing"),
         (lambda d: (d / "more").write_text(""), "more is not in its manifest"),
-        (lambda d: (d / "manifest.json").write_text("{"), "manifest.json is no manifest"),
+        (lambda d: (d / "manifest.json").write_text("{"), "manifest.json does not begin with its checksum"),
         (
             lambda d: (d / "manifest.json").write_text(
-                json.dumps(json.loads((d / "manifest.json").read_text()) | {"window": [0, 9]})
+                (d / "manifest.json").read_text().replace('"cpu_s": 1.0', '"cpu_s": 2.0')
             ),
-            "manifest.json was changed",
+            "manifest.json has checksum",
         ),
+        (lambda d: (d / "manifest.json").write_bytes(checked_json({"kind": 3})), "manifest.json is no manifest"),
     ],
 )
 def test_a_changed_file_is_named(store, harm, said):
-    reference = artifact(store)
+    reference = artifact(store, cost={"cpu_s": 1.0})
     made = release(store, reference)
     harm(store.folder / "artifacts" / reference)
     with pytest.raises(CorruptArtifact, match=said):
@@ -88,6 +91,96 @@ def test_a_changed_file_is_named(store, harm, said):
     with pytest.raises(CorruptArtifact):
         store.set_channel("champion", made)
     assert store.channel("champion") is None
+
+
+def flipped(path):
+    """The file with each of its bytes changed in turn; the file as it was afterwards."""
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        yield at
+    path.write_bytes(whole)
+
+
+def test_no_byte_of_a_release_or_a_pointer_changes_unseen(store):
+    made = release(store, artifact(store))
+    store.set_channel("champion", made)
+    for at in flipped(store.folder / "channels/champion"):
+        with pytest.raises(CorruptArtifact, match="publish RELEASE --force"):
+            pytest.fail(f"byte {at} unseen: {store.channel('champion')}")
+    for path in (store.folder / f"releases/{made}/release.json", store.folder / "artifacts/source/als"):
+        for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
+            for at in flipped(file):
+                with pytest.raises(CorruptArtifact, match="train again or roll back"):
+                    pytest.fail(f"byte {at} of {file} unseen: {store.verify(made)}")
+    assert store.verify(made).release_id == store.channel("champion") == made
+
+
+def test_a_release_of_before_checksums_or_under_another_name_is_refused(store, clock):
+    made, other = releases(store, clock, 2)
+    path = store.folder / f"releases/{made}/release.json"
+    value = json.loads(path.read_bytes())
+    del value["sha256"]
+    path.write_text(json.dumps(value))
+    with pytest.raises(CorruptArtifact, match="earlier version; train again"):
+        store.read(made)
+    shutil.copy(store.folder / f"releases/{other}/release.json", path)
+    with pytest.raises(CorruptArtifact, match=f"is of release {other}"):
+        store.read(made)
+
+
+def test_a_torn_pointer_can_be_written_anew_and_only_on_demand(store):
+    made = release(store, artifact(store))
+    store.set_channel("champion", made)
+    (store.folder / "channels/champion").write_bytes(b'{"stack": ')
+    with pytest.raises(CorruptArtifact):
+        store.set_channel("champion", made)
+    store.set_channel("champion", made, anew=True)
+    assert store.history("champion") == (made,)
+
+
+def test_a_channel_that_somebody_else_moved_stays_where_it_is(store, clock):
+    a, b, c = releases(store, clock, 3)
+    store.set_channel("champion", a, replacing=None)
+    with pytest.raises(Unavailable, match="it was to leave no release, and points to"):
+        store.set_channel("champion", b, replacing=None)
+    store.set_channel("champion", b, replacing=a)
+    with pytest.raises(Unavailable, match="somebody else moved it"):
+        store.rollback("champion", replacing=c)
+    assert store.history("champion") == (a, b)
+
+
+def test_an_unreadable_release_stops_neither_prune_nor_loses_an_artifact(store, clock):
+    made = releases(store, clock, 4)
+    store.set_channel("champion", made[3])
+    for folder in (store.folder / "artifacts/source/als").iterdir():
+        os.utime(folder, (0, 0))
+    (store.folder / f"releases/{made[2]}/release.json").write_text("rot")
+    (store.folder / f"releases/{made[0]}/release.json").write_text("rot")
+    assert store.prune(keep=2) == [f"releases/{i}" for i in made[:2]]
+    (store.folder / f"releases/{made[2]}/release.json").unlink()
+    assert store.prune(keep=2) == []
+    store.verify(made[3])
+
+
+def test_an_artifact_that_is_made_again_is_young_again(store):
+    reference = artifact(store)
+    os.utime(store.folder / "artifacts" / reference, (0, 0))
+    assert artifact(store) == reference
+    assert store.prune(keep=1) == []
+    release(store, reference)
+
+
+def test_what_is_pruned_while_it_is_opened_is_gone_not_corrupt(store, monkeypatch):
+    reference = artifact(store)
+
+    def pruned_first(path):
+        shutil.rmtree(store.folder / "artifacts" / reference, ignore_errors=True)
+        return open(path, "rb").read()
+
+    monkeypatch.setattr("feedwell.stores.releases.files.sha256_of", pruned_first)
+    with pytest.raises(Unavailable, match="removed meanwhile"):
+        store.open_artifact(reference)
 
 
 def test_training_again_mends_a_corrupt_artifact(store):

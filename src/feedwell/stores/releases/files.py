@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from feedwell.core.artifact import Manifest, Release, digest_json
 from feedwell.core.clock import Clock, SystemClock
 from feedwell.core.errors import CorruptArtifact, Unavailable, UsageError
+from feedwell.stores.releases._checked import checked_json, read_checked
 from feedwell.stores.releases._disk import (
     aside,
     is_abandoned,
@@ -28,6 +29,9 @@ from feedwell.stores.releases._disk import (
 
 MANIFEST = "manifest.json"
 MOVES_KEPT = 200
+ANY = "*"
+"""As `replacing`: whatever the channel points to."""
+_MEND = "train again or roll back"
 GRACE_S = 3600.0
 """Artifacts younger than this are never pruned: a training run may not have written its release yet."""
 
@@ -66,24 +70,26 @@ class ReleaseStore:
                 metrics=dict(metrics or {}),
                 cost=dict(cost or {}),
             )
-            (work / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+            (work / MANIFEST).write_bytes(checked_json(manifest.model_dump(mode="json")))
             sync_tree(work)
             reference = f"{kind}/{name}/{manifest.digest}"
             with locked(self.folder / "releases.lock"):
                 target = parent / manifest.digest
                 if target.exists() and not self._is_sound(reference):
                     shutil.rmtree(target)
-                if not target.exists():
+                if target.exists():
+                    os.utime(target)  # young again: `prune` must not take it before its new release is written
+                else:
                     move_into_place(work, target)
         return reference
 
     def manifest(self, reference: str) -> Manifest:
         """What an artifact says of itself; Unavailable when it is not there, CorruptArtifact when it can't be read."""
         path = self._inside("artifacts", *reference.split("/")) / MANIFEST
-        if not path.is_file():
-            raise Unavailable(f"reading artifact {reference}: {path} is not there; train again or roll back")
         try:
-            return Manifest.model_validate_json(path.read_bytes())
+            return Manifest.model_validate(read_checked(path, f"reading artifact {reference}", _MEND))
+        except (FileNotFoundError, NotADirectoryError):
+            raise Unavailable(f"reading artifact {reference}: {path} is not there; {_MEND}") from None
         except ValidationError as error:
             raise CorruptArtifact(f"reading artifact {reference}: {path} is no manifest: {_told(error)}") from error
 
@@ -97,14 +103,20 @@ class ReleaseStore:
         if manifest.digest != folder.name:
             raise CorruptArtifact(f"opening artifact {reference}: {folder / MANIFEST} was changed after it was written")
         found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
+        if not (folder / MANIFEST).exists():
+            raise Unavailable(f"opening artifact {reference}: it was removed meanwhile")
         for name in sorted(found ^ set(manifest.files)):
             state = "is missing" if name in manifest.files else "is not in its manifest"
             raise CorruptArtifact(f"opening artifact {reference}: {folder / name} {state}")
         for name, expected in manifest.files.items():
-            if (actual := sha256_of(folder / name)) != expected:
+            try:
+                actual = sha256_of(folder / name)
+            except FileNotFoundError:
+                raise Unavailable(f"opening artifact {reference}: {folder / name} was removed meanwhile") from None
+            if actual != expected:
                 raise CorruptArtifact(
                     f"opening artifact {reference}: {folder / name} has sha256 {actual[:12]}…, expected "
-                    f"{expected[:12]}…; it was changed after training: train again or roll back"
+                    f"{expected[:12]}…; it was changed after training: {_MEND}"
                 )
         return folder
 
@@ -125,20 +137,23 @@ class ReleaseStore:
             if target.exists():
                 raise UsageError(f"a release {release.release_id} is stored already; a release never changes")
             with aside(target.parent) as work:
-                (work / "release.json").write_text(release.model_dump_json(indent=1))
+                (work / "release.json").write_bytes(checked_json(release.model_dump(mode="json")))
                 sync_tree(work)
                 move_into_place(work, target)
 
     def read(self, release_id: str) -> Release:
         """A release by its id; Unavailable names the ones there are."""
         path = self._inside("releases", release_id) / "release.json"
-        if not path.is_file():
-            known = ", ".join(self.release_ids()[:5]) or "none yet: run `feedwell train`"
-            raise Unavailable(f"no release is called '{release_id}'; newest first there are: {known}")
         try:
-            return Release.model_validate_json(path.read_bytes())
+            release = Release.model_validate(read_checked(path, f"reading release {release_id}", _MEND))
+        except (FileNotFoundError, NotADirectoryError):
+            known = ", ".join(self.release_ids()[:5]) or "none yet: run `feedwell train`"
+            raise Unavailable(f"no release is called '{release_id}'; newest first there are: {known}") from None
         except ValidationError as error:
             raise CorruptArtifact(f"reading release {release_id}: {path} is no release: {_told(error)}") from error
+        if release.release_id != release_id:
+            raise CorruptArtifact(f"reading release {release_id}: {path} is of release {release.release_id}; {_MEND}")
+        return release
 
     def release_ids(self) -> list[str]:
         """All ids, newest first."""
@@ -172,22 +187,31 @@ class ReleaseStore:
         """Every move of a channel that is still remembered: at (µs), from, to, why."""
         return tuple(self._pointer(name)["moves"])
 
-    def set_channel(self, name: str, release_id: str, *, why: str = "publish") -> None:
-        """Points the channel to a release that was verified just before; nothing changes when that fails."""
+    def set_channel(
+        self, name: str, release_id: str, *, why: str = "publish", replacing: str | None = ANY, anew: bool = False
+    ) -> None:
+        """Points the channel to a release that was verified just before; nothing changes when that fails.
+
+        Unavailable when the channel does not point to `replacing` (any more). With `anew` a pointer that cannot be read
+        is begun again, without a way back.
+        """
         with locked(self.folder / "releases.lock"):
             self.verify(release_id)
-            pointer = self._pointer(name)
-            if pointer["stack"][-1:] != [release_id]:
-                self._move(name, [*pointer["stack"], release_id], pointer["moves"], why)
+            pointer = self._pointer(name, anew=anew)
+            current = next(iter(pointer["stack"][-1:]), None)
+            _require(name, current, replacing)
+            if current != release_id:
+                self._move(name, pointer, [*pointer["stack"], release_id], why)
 
-    def rollback(self, name: str) -> str:
+    def rollback(self, name: str, *, replacing: str | None = ANY) -> str:
         """Points the channel to the release before the current one and returns its id; Unavailable without one."""
         with locked(self.folder / "releases.lock"):
             pointer = self._pointer(name)
             if len(pointer["stack"]) < 2:
                 raise Unavailable(f"channel '{name}' has no earlier release to roll back to")
+            _require(name, pointer["stack"][-1], replacing)
             self.verify(pointer["stack"][-2])
-            self._move(name, pointer["stack"][:-1], pointer["moves"], "rollback")
+            self._move(name, pointer, pointer["stack"][:-1], "rollback")
             return str(pointer["stack"][-2])
 
     def channels(self) -> list[str]:
@@ -196,36 +220,45 @@ class ReleaseStore:
 
     # -- keeping the disk small --------------------------------------------------------------------------------------
 
-    def retained(self, keep: int) -> list[Release]:
-        """The releases that a channel or the last `keep` of its way back need, and the `keep` newest; newest first."""
+    def retained_ids(self, keep: int) -> list[str]:
+        """What a channel or the last `keep` of its way back need, and the `keep` newest; newest first."""
         needed = set(self.release_ids()[:keep])
         for name in self.channels():
             needed |= set(self.history(name)[-keep:])
-        return [self.read(release_id) for release_id in sorted(needed, reverse=True)]
+        return sorted(needed, reverse=True)
+
+    def retained(self, keep: int) -> list[Release]:
+        """Those releases; CorruptArtifact or Unavailable when one cannot be read."""
+        return [self.read(release_id) for release_id in self.retained_ids(keep)]
 
     def prune(self, keep: int) -> list[str]:
-        """Removes what no retained release needs and returns what was removed. Fresh artifacts stay for an hour."""
+        """Removes what no retained release needs and returns what was removed. Fresh artifacts stay for an hour.
+
+        While a retained release cannot be read, nobody knows what it needs: all artifacts stay.
+        """
         removed: list[str] = []
         with locked(self.folder / "releases.lock"):
-            retained = self.retained(keep)
-            kept = {r.release_id for r in retained}
+            kept = self.retained_ids(keep)
             for name in self.channels():
                 pointer = self._pointer(name)
                 stack = [i for i in pointer["stack"] if i in kept]
                 if stack != pointer["stack"]:
                     self._write_pointer(name, stack, pointer["moves"])
-            for release_id in set(self.release_ids()) - kept:
+            for release_id in set(self.release_ids()) - set(kept):
                 remove_whole(self._inside("releases", release_id))
                 removed.append(f"releases/{release_id}")
-            needed = {reference for r in retained for reference in r.artifacts.values()}
-            for path in [*self._unneeded_artifacts(needed), *self._abandoned()]:
+            for path in [*self._unneeded_artifacts(kept), *self._abandoned()]:
                 remove_whole(path)
                 removed.append(path.relative_to(self.folder).as_posix())
         return sorted(removed)
 
     # -- details -----------------------------------------------------------------------------------------------------
 
-    def _unneeded_artifacts(self, needed: set[str]) -> Iterator[Path]:
+    def _unneeded_artifacts(self, kept: Sequence[str]) -> Iterator[Path]:
+        try:
+            needed = {reference for release_id in kept for reference in self.read(release_id).artifacts.values()}
+        except (CorruptArtifact, Unavailable):
+            return
         now = now_of_disk(self.folder / "releases.lock")
         for folder in sorted((self.folder / "artifacts").glob("*/*/*")):
             reference = folder.relative_to(self.folder / "artifacts").as_posix()
@@ -245,29 +278,41 @@ class ReleaseStore:
             return False
         return True
 
-    def _pointer(self, name: str) -> dict[str, Any]:
-        path = self._inside("channels", name)
-        if not path.is_file():
-            return {"stack": [], "moves": []}
+    def _pointer(self, name: str, *, anew: bool = False) -> dict[str, Any]:
+        path, empty = self._inside("channels", name), dict[str, Any](stack=[], moves=[])
         try:
-            pointer = json.loads(path.read_bytes())
-            return {"stack": [str(i) for i in pointer["stack"]], "moves": list(pointer["moves"])}
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorruptArtifact(f"reading channel '{name}': {path} is no pointer: {error}") from error
+            pointer = read_checked(
+                path, f"reading channel '{name}'", "`feedwell publish RELEASE --force` writes it anew"
+            )
+        except FileNotFoundError:
+            return empty
+        except CorruptArtifact:
+            if anew:
+                return empty
+            raise
+        return {"stack": [str(i) for i in pointer["stack"]], "moves": list(pointer["moves"])}
 
-    def _move(self, name: str, stack: list[str], moves: list[Any], why: str) -> None:
-        before = self.channel(name)
+    def _move(self, name: str, pointer: Mapping[str, Any], stack: list[str], why: str) -> None:
+        before = next(iter(pointer["stack"][-1:]), None)
         moved = {"at": self._clock.now(), "from": before, "to": stack[-1], "why": why}
-        self._write_pointer(name, stack, [*moves, moved][-MOVES_KEPT:])
+        self._write_pointer(name, stack, [*pointer["moves"], moved][-MOVES_KEPT:])
 
     def _write_pointer(self, name: str, stack: list[str], moves: list[Any]) -> None:
-        replace_file(self._inside("channels", name), json.dumps({"stack": stack, "moves": moves}, indent=1).encode())
+        replace_file(self._inside("channels", name), checked_json({"stack": stack, "moves": moves}))
 
     def _inside(self, *parts: str) -> Path:
         for part in parts:
             if not part or part.startswith(".") or "/" in part or "\\" in part or "\0" in part:
                 raise UsageError(f"'{part}' can't name an artifact, a release or a channel: use letters, digits, . _ -")
         return self.folder.joinpath(*parts)
+
+
+def _require(name: str, current: str | None, replacing: str | None) -> None:
+    if replacing not in (ANY, current):
+        raise Unavailable(
+            f"moving channel '{name}': it was to leave {replacing or 'no release'}, and points to "
+            f"{current or 'no release'} by now: somebody else moved it; look at that release and try again"
+        )
 
 
 def _told(error: ValidationError) -> str:
