@@ -34,6 +34,11 @@ PARTS = (
     ("filter", "Filters", "`[filter.<name>]`, with `kind` where the name is your own"),
     ("scorer", "Scorers", "`[ranker]` and `[value]`, by `kind`"),
     ("slate", "Slates", "`[slate]`, by `kind`"),
+    (
+        "embedder",
+        "Embedders",
+        "`[embedder.<name>]`, with `kind` where the name is your own; a part's key `embed` names one",
+    ),
     ("aggregate", "Aggregates", "`[feature.<name>]`, by `aggregate`"),
 )
 

@@ -277,3 +277,16 @@ def test_an_objective_to_lower_cannot_be_what_is_relevant() -> None:
     assert "evaluate.relevant" in {
         p.key for p in problems_of(GOOD.replace("[objective.buy]\n", '[objective.buy]\ndirection = "down"\n'))
     }
+
+
+@pytest.mark.parametrize(
+    ("section", "message", "nearest"),
+    [
+        ('[embedder.title]\nkind = "hashin"', "no embedder is called 'hashin'", "hashing"),
+        ('[embedder.title]\nkind = "hashing"\ndims = 8', "dims", "dim"),
+        ("[embedder.9]\nkind = 'text'", "cannot be a name", ""),
+    ],
+)
+def test_an_embedder_is_checked_like_any_part(section: str, message: str, nearest: str) -> None:
+    found = problems_of(GOOD + "\n" + section)
+    assert [p.nearest for p in found if message in f"{p.key} {p.message}"] == [nearest]

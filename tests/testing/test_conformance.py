@@ -74,6 +74,36 @@ class Filter(Scorer):
         return candidates.keys_N % 2 == 0
 
 
+class Embedder:
+    """A sound embedder that learns: one dimension per word."""
+
+    kind, name, Config = "embedder", "sound", Config
+    dim = 8
+
+    def __init__(self, config, setting):
+        self.words = None
+
+    def __call__(self, texts):
+        if self.words is None:
+            raise NotTrained("not trained")
+        counts = np.array([[w in t.split() for w in self.words] for t in texts], np.float32)
+        counts = counts.reshape(len(texts), len(self.words))
+        counts = np.pad(counts, ((0, 0), (0, self.dim - counts.shape[1])))
+        length = np.linalg.norm(counts, axis=1, keepdims=True)
+        return np.divide(counts, length, out=np.zeros_like(counts), where=length > 0)
+
+    def fit(self, texts):
+        self.words = sorted({w for t in texts for w in t.split() if w.isalpha()})[: self.dim]
+
+    def save(self, folder):
+        if self.words is None:
+            raise NotTrained("not trained")
+        (folder / "words.json").write_text(json.dumps(self.words))
+
+    def load(self, folder):
+        self.words = json.loads((folder / "words.json").read_text())
+
+
 class Step:
     relaxed = ()
 
@@ -94,7 +124,7 @@ class Slate(Scorer):
         return Step(np.where(candidates.alive_N, candidates.value_N, -np.inf))
 
 
-SOUND = {"source": Source, "scorer": Scorer, "filter": Filter, "slate": Slate}
+SOUND = {"source": Source, "scorer": Scorer, "filter": Filter, "slate": Slate, "embedder": Embedder}
 
 
 def broken(part, **changes):
@@ -188,6 +218,13 @@ CASES = {
     ),
     "fills_unscored_in_retrieval_order": broken(
         Slate, begin=lambda self, request, rows, shown=None: Step(np.nan_to_num(rows.value_N) + rows.keys_N)
+    ),
+    "embeds_as_rows_of_length_one": broken(Embedder, **call(lambda self, texts: 2 * Embedder.__call__(self, texts))),
+    "gives_a_text_one_vector": broken(
+        Embedder, **call(lambda self, texts: np.roll(Embedder.__call__(self, texts), len(texts), axis=1))
+    ),
+    "embeds_before_it_saw_any_text": broken(
+        Embedder, fit=lambda self, texts: setattr(self, "words", ["a"] if not any(texts) else ["red", "blue"])
     ),
     "ends_short_on_nothing": broken(Slate, begin=lambda self, request, rows, shown=None: Step(np.zeros(3))),
 }

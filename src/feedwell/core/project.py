@@ -139,7 +139,7 @@ class FeatureConfig(Section):
 
 
 class PartSection(Section):
-    """A source, filter, scorer, slate or metric: `kind` (default: the section's name) and the part's own keys."""
+    """A source, filter, scorer, slate, embedder or metric: `kind` (default: the section's name), its own keys."""
 
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
     kind: str = ""
@@ -242,6 +242,7 @@ class Project(Section):
     entity: Mapping[str, EntitySection] = Field(default_factory=dict)
     objective: Mapping[str, ObjectiveConfig] = Field(default_factory=dict)
     feature: Mapping[str, FeatureConfig] = Field(default_factory=dict)
+    embedder: Mapping[str, PartSection] = Field(default_factory=dict)
     source: Mapping[str, PartSection] = Field(default_factory=dict)
     filter: Mapping[str, PartSection] = Field(default_factory=dict)
     light: LightSection | None = None

@@ -48,6 +48,14 @@ class Setting:
     """objective name → core.project.ObjectiveConfig"""
     item_columns: tuple[str, ...] = ()
     group: str | None = None
+    item_text: tuple[str, ...] = ()
+    """The item's columns that are content, as `[entity.item] text` names them."""
+    user_columns: tuple[str, ...] = ()
+    """The user's catalog columns that are numbers, and those that are keys of a derived entity."""
+    categories: frozenset[str] = frozenset()
+    """Which of these, as "item.category", are keys: equal or not, but neither more nor less."""
+    embedders: Mapping[str, Any] = field(default_factory=dict)
+    """`[embedder.<name>]`: name → core.project.PartSection; `core.embedding.make_embedder` makes one."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Roles of the item's catalog columns: `created_at`, `expires_at`, `available` → column, where declared."""
 

@@ -42,7 +42,7 @@ def register(kind: str, name: str) -> Callable[[Part], Part]:
 
     def file(part: Part) -> Part:
         known = _parts.get((kind, name))
-        if kind in ("source", "filter", "scorer", "slate") and not hasattr(part, "Config"):
+        if kind in ("source", "filter", "scorer", "slate", "embedder") and not hasattr(part, "Config"):
             raise UsageError(f"the {kind} '{name}' has no Config: write `class Config(PartConfig)` inside it")
         if known is not None and (known.__module__, known.__qualname__) != (part.__module__, part.__qualname__):
             raise UsageError(f"two {kind}s are called '{name}': {known.__module__} and {part.__module__}; rename one")

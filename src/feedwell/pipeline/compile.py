@@ -129,8 +129,6 @@ def _metric(project: Project, name: str) -> ListMetric:
 def setting_of(project: Project, name: str) -> Setting:
     """What a part may know about the project around it."""
     item = project.entity.get("item")
-    numbers = [c for c, kind in item.columns.items() if kind in _NUMBERS] if item else []
-    derived = [column for entity, column in project.derived_entities.values() if entity == "item"]
     roles = {role: getattr(item, role) for role in ("created_at", "expires_at", "available") if item}
     return Setting(
         name=name,
@@ -138,10 +136,22 @@ def setting_of(project: Project, name: str) -> Setting:
         event_types=project.event_types,
         undone_by=project.undone_by,
         objectives=project.objective,
-        item_columns=tuple(dict.fromkeys([*numbers, *derived])),
+        item_columns=_readable_columns(project, "item"),
         group=item.group if item else None,
+        item_text=item.text if item else (),
+        user_columns=_readable_columns(project, "user"),
+        categories=frozenset(f"{entity}.{column}" for entity, column in project.derived_entities.values()),
+        embedders=project.embedder,
         extra={role: column for role, column in roles.items() if column},
     )
+
+
+def _readable_columns(project: Project, entity: str) -> tuple[str, ...]:
+    """The catalog columns that a part can read as numbers: those typed so, and those that entities derive from."""
+    section = project.entity.get(entity)
+    numbers = [c for c, kind in section.columns.items() if kind in _NUMBERS] if section else []
+    derived = [column for owner, column in project.derived_entities.values() if owner == entity]
+    return tuple(dict.fromkeys([*numbers, *derived]))
 
 
 def project_needs(project: Project) -> tuple[Need, ...]:

@@ -33,7 +33,7 @@ def findings_of(project: Project, data: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _names(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:
-    for section in ("entity", "objective", "feature", "source", "filter", "metric"):
+    for section in ("entity", "objective", "feature", "embedder", "source", "filter", "metric"):
         for name in _keys(data, section):
             if not _NAME.match(name):
                 yield Finding((section, name), "cannot be a name", "letters, digits, _ and -, no digit first")
@@ -107,7 +107,8 @@ def _features(project: Project, data: Mapping[str, Any], events: set[str]) -> It
 
 def _parts(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:
     sections: list[tuple[str, Path, PartSection, str]] = []
-    for kind, declared in (("source", project.source), ("filter", project.filter), ("metric", project.metric)):
+    named = ("embedder", "source", "filter", "metric")
+    for kind, declared in ((kind, getattr(project, kind)) for kind in named):
         sections += [(kind, (kind, name), part, part.kind or name) for name, part in declared.items()]
     for name, ranker in (("light", project.light), ("ranker", project.ranker)):
         if ranker is not None:
@@ -123,11 +124,19 @@ def _parts(project: Project, data: Mapping[str, Any], events: set[str]) -> Itera
             continue
         listed = part.options.get("events", ())
         yield from _events((*path, "events"), listed if isinstance(listed, list | tuple) else (), events)
+        yield from _embedder(project, data, path, part.options.get("embed"))
         config: Any = registry.find(kind, name).Config  # type: ignore[attr-defined]
         try:
             config.model_validate(part.options, context=FILE)
         except ValidationError as error:
             yield from findings_in(error, part.options, config, path, also=type(part).model_fields)
+
+
+def _embedder(project: Project, data: Mapping[str, Any], path: Path, name: object) -> Iterator[Finding]:
+    """A part's key `embed` names a declared embedder, or a kind of one; "" is none."""
+    known = [*_keys(data, "embedder"), *registry.names("embedder")]
+    if isinstance(name, str) and name and name not in known:
+        yield _unknown((*path, "embed"), "embedder", name, known, expected=f'one of {", ".join(known)}, or "" for none')
 
 
 def _references(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:

@@ -78,6 +78,8 @@ def _unknown_keys_are_refused(part: Any, options: Mapping[str, Any]) -> None:
 
 def _needs_are_stable_data(part: Any, options: Mapping[str, Any]) -> None:
     made = _made(part, options)
+    if part.kind == "embedder":
+        return
     _ensure(all(isinstance(need, _NEEDS) for need in made.needs), f"needs hold something else: {made.needs}")
     _ensure(made.needs == made.needs == _made(part, options).needs, "needs differ from call to call")
 
@@ -104,7 +106,7 @@ def _loads_what_it_saved(part: Any, options: Mapping[str, Any]) -> None:
         loaded = _made(part, options)
         loaded.load(Path(one))
         loaded.save(Path(two))
-        _ensure(loaded.needs == made.needs, "needs change over save and load")
+        _ensure(_needs(loaded) == _needs(made), "needs change over save and load")
         for seed in _SEEDS:
             _same(_call(made, seed), _call(loaded, seed), "after save and load")
         files = {path.name: path.read_bytes() for path in Path(one).iterdir()}
@@ -301,6 +303,49 @@ def _ends_short_on_nothing(part: Any, options: Mapping[str, Any]) -> None:
     _ensure(not len(slate.rows_n) and bool(slate.short), "no candidates, but a slate, or no word why it is short")
 
 
+# Embedders
+
+
+def _embeds_as_rows_of_length_one(part: Any, options: Mapping[str, Any]) -> None:
+    made = _trained(part, options)
+    for texts in (sample.texts(), ["", "!?", "nosuchwordanywhere"], []):
+        got_ND = made(texts)
+        _ensure(got_ND.dtype == np.float32 and got_ND.shape == (len(texts), made.dim), "not float32 [N, dim]")
+        length_N = np.linalg.norm(got_ND, axis=1)
+        known = np.isclose(length_N, 1, atol=1e-4) | (length_N == 0)
+        _ensure(bool(known.all()), f"a row is neither of length 1 nor all zeros: {length_N}")
+    _ensure(not made(["", "!?"]).any(), "a text without a word has a direction")
+    _ensure(bool(made(sample.texts()).any()), "it says nothing about any text")
+
+
+def _gives_a_text_one_vector(part: Any, options: Mapping[str, Any]) -> None:
+    made, texts = _trained(part, options), sample.texts()
+    order = np.random.default_rng(1).permutation(len(texts))
+    together = made(texts)
+    for moved, when in (
+        (made([texts[i] for i in order]), "in another order"),
+        (_one_by_one(made, texts, order), "alone"),
+    ):
+        _ensure(_near(moved, together[order]), f"a text has another vector {when}")
+
+
+def _embeds_before_it_saw_any_text(part: Any, options: Mapping[str, Any]) -> None:
+    made = _made(part, options)
+    if not learns(made):
+        return
+    for nothing in ([], ["", "..."]):
+        made.fit(nothing)
+        _ensure(not made(["a word"]).any(), "fitted on no word, it knows one")
+
+
+def _one_by_one(made: Any, texts: list[str], order: NDArray[np.intp]) -> NDArray[np.float32]:
+    return np.concatenate([made([texts[i]]) for i in order])
+
+
+def _needs(made: Any) -> Any:
+    return getattr(made, "needs", ())
+
+
 def _made(part: Any, options: Mapping[str, Any]) -> Any:
     return part(part.Config(**options), sample.setting(part.name))
 
@@ -308,12 +353,14 @@ def _made(part: Any, options: Mapping[str, Any]) -> Any:
 def _trained(part: Any, options: Mapping[str, Any]) -> Any:
     made = _made(part, options)
     if learns(made):
-        made.fit(sample.ranking_rows() if part.kind == "scorer" else sample.interactions())
+        made.fit(_FIT_ON.get(part.kind, sample.interactions)())
     return made
 
 
 def _call(made: Any, seed: int) -> Any:
     """What the part answers in the sample world."""
+    if made.kind == "embedder":
+        return made(sample.texts(seed))
     request = sample.request(made.needs, seed)
     if made.kind == "source":
         return made(request)
@@ -346,7 +393,7 @@ def _same(a: Any, b: Any, when: str) -> None:
         )
 
 
-def _near(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
+def _near(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> bool:
     return bool(np.allclose(a, b, rtol=1e-5, atol=1e-6, equal_nan=True))
 
 
@@ -355,6 +402,8 @@ def _ensure(holds: bool, message: str) -> None:
         raise AssertionError(message)
 
 
+_FIT_ON: Mapping[str, Callable[[], Any]] = {"scorer": sample.ranking_rows, "embedder": sample.texts}
+"""kind → what such a part learns from in the sample world; default: interactions."""
 _COMMON = [
     _config_round_trips,
     _keys_say_when_they_apply,
@@ -374,6 +423,7 @@ _OF_KIND = {
     ],
     "filter": [_keeps_by_a_mask, _permutes_with_the_candidates, _takes_no_candidates],
     "scorer": [_scores_as_columns, _permutes_with_the_candidates, _takes_no_candidates, _fits_where_nothing_varies],
+    "embedder": [_embeds_as_rows_of_length_one, _gives_a_text_one_vector, _embeds_before_it_saw_any_text],
     "slate": [
         _builds_distinct_slates,
         _ignores_the_order_of_candidates,

@@ -137,6 +137,15 @@ def ranking_rows(seed: int = 1, n: int = 400) -> RankingRows:
     )
 
 
+def texts(seed: int = 1, n: int = 24) -> list[str]:
+    """Titles of few words, in several scripts, some empty: what items are called."""
+    rng = np.random.default_rng([seed, 5])
+    words = np.array(
+        ["red", "blue", "old", "new", "shoes", "boots", "coat", "für", "straße", "дом", "靴", "42", "x-ray", "café"]
+    )
+    return ["" if i % 8 == 7 else " ".join(rng.choice(words, rng.integers(1, 6))) for i in range(n)]
+
+
 def _some(rng: np.random.Generator, n: int) -> Keys:
     keys = np.sort(rng.choice(np.concatenate([KEYS, UNKNOWN]), n, replace=False))
     keys.setflags(write=False)
