@@ -61,7 +61,8 @@ class SlateRecord:
 
     `epoch`, `state_offset` (the projector's) and `tail_offset` (the request's own user's) say exactly which events the
     features saw; `features` are float32 as scored; `counts` is the exact accounting of where every candidate went;
-    `widths` says which sources answered, each at which share of its k; `draws` holds what each slot was drawn from.
+    `widths` says which sources answered, each at which share of its k; `draws` holds what each slot was drawn from;
+    `among` are the candidates that the caller brought (None: the sources were asked), `ignored_filters` what it waived.
     """
 
     request_id: str
@@ -94,6 +95,8 @@ class SlateRecord:
     explore: dict[str, float] = field(default_factory=dict)
     exclude: list[int] = field(default_factory=list)
     prefix: list[int] = field(default_factory=list)
+    among: list[int] | None = None
+    ignored_filters: list[str] = field(default_factory=list)
     short: str = ""
     relaxed: list[str] = field(default_factory=list)
     fallback: str = ""

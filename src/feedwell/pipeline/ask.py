@@ -11,13 +11,31 @@ from feedwell.core.event import NO_KEY
 from feedwell.core.request import NO_KEYS, Keys, Request, UserSide
 from feedwell.core.slate import Slate, SlateRecord
 
+CALLER = "caller"
+"""The name under which what a caller brought is attributed, as a source's name is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brought:
+    """The candidates that a caller brings in place of the sources: `keys_N` distinct, in its order.
+
+    `n_unknown` ids that the log has never seen, `n_duplicates` repeated ones: neither is ranked. `ignore_filters` are
+    the parts ("filter.seen") that this caller waives.
+    """
+
+    keys_N: Keys
+    n_unknown: int = 0
+    n_duplicates: int = 0
+    ignore_filters: tuple[str, ...] = ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
     """One wish for a feed, before anything is read for it.
 
-    `n` None: the slate's own k. `widths` (source → share of its k) is for replay: exactly those sources run. Without
-    `explore` every slot takes the best. `deadline_ms` is what is left of the deadline when the run starts.
+    `n` None: the slate's own k. `brought` None: the sources are asked. `widths` (source → share of its k) is for
+    replay: exactly those sources run. Without `explore` every slot takes the best. `deadline_ms` is what is left of the
+    deadline when the run starts.
     """
 
     user_id: str
@@ -30,6 +48,7 @@ class Ask:
     prefix: Keys = field(default_factory=lambda: NO_KEYS)
     context: Mapping[str, Any] = field(default_factory=dict)
     assignments: Mapping[str, str] = field(default_factory=dict)
+    brought: Brought | None = None
     explore: bool = True
     trace: bool = False
     deadline_ms: float | None = None

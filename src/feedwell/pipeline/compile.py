@@ -7,8 +7,8 @@ touch are shared.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -70,6 +70,14 @@ class Pipeline:
     def group_column(self) -> str:
         item = self.project.entity.get("item")
         return f"item.{item.group}" if item and item.group else ""
+
+    def waiving(self, names: Collection[str]) -> Pipeline:
+        """The pipeline without those filters, for a caller who brings candidates and says which do not apply."""
+        if not names:
+            return self
+        early = {name: part for name, part in self.early_filters.items() if name not in names}
+        late = {name: part for name, part in self.late_filters.items() if name not in names}
+        return replace(self, early_filters=early, late_filters=late)
 
     def run(self, ask: Ask, reader: Reader, pace: Pace | None = None) -> Answer:
         """The answer with its record; without a pace every source runs at full width, whatever it costs."""

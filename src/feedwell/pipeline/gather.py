@@ -6,16 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
+import numpy as np
+
 from feedwell.core.candidates import Retrieved
 from feedwell.core.protocols import Source
 from feedwell.core.request import Request
 from feedwell.core.telemetry import Telemetry
+from feedwell.pipeline.ask import CALLER, Brought
 from feedwell.pipeline.budget import Budget, Timer
 from feedwell.pipeline.notes import Notes
 from feedwell.pipeline.remote import Call, RemoteCalls
 from feedwell.pipeline.retry import Retries
 from feedwell.pipeline.returned import sound_rows
 
+UNKNOWN, DUPLICATES = f"unknown: {CALLER}", f"duplicates: {CALLER}"
+"""What a record counts of a caller's candidates beside the exact accounting, as it does for a source's odd rows."""
 _AFTER = "after sources"
 DEFAULT_K = 100
 
@@ -59,6 +64,15 @@ def gather(
     else:
         found = _within_time(sources, request, notes, pace)
     return {name: rows for name in sources if (rows := found.get(name)) is not None}
+
+
+def brought(given: Brought, notes: Notes) -> dict[str, Retrieved]:
+    """The caller's candidates as the one source of the request. Its order is all it says: there are no scores."""
+    for what, n in ((UNKNOWN, given.n_unknown), (DUPLICATES, given.n_duplicates)):
+        if n:
+            notes.extra[what] = n
+    notes.widths[CALLER] = 1.0
+    return {CALLER: Retrieved(keys_N=given.keys_N, scores_N=np.full(len(given.keys_N), np.nan))}
 
 
 def _within_time(

@@ -20,9 +20,10 @@ from feedwell.core.clock import Clock
 from feedwell.core.errors import UsageError
 from feedwell.core.event import MAX_ID_BYTES, NO_KEY
 from feedwell.core.project import Project
+from feedwell.core.protocols import Filter
 from feedwell.core.request import NO_KEYS, Keys
 from feedwell.core.slate import SlateRecord
-from feedwell.pipeline.ask import Answer, Ask
+from feedwell.pipeline.ask import Answer, Ask, Brought
 from feedwell.pipeline.compile import Compiled
 from feedwell.pipeline.cursor import MAX_PAGES, read_cursor, write_cursor
 from feedwell.pipeline.gather import Pace
@@ -30,17 +31,24 @@ from feedwell.pipeline.served import ServedEvents
 
 MAX_N = 1000
 MAX_EXCLUDE = 1000
+MAX_AMONG = 1000
 SURFACE = re.compile(r"^[0-9A-Za-z_.-]{1,64}$")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """A request as a caller outside words it: ids are strings, `cursor` continues a scroll, `t` None means now."""
+    """A request as a caller outside words it: ids are strings, `cursor` continues a scroll.
+
+    `among`: these items are ranked, best first, in place of what the sources would bring; `ignore_filters` names the
+    filters ("seen") that this caller waives for them.
+    """
 
     user_id: str
     n: int | None = None
     surface: str = "default"
     exclude: Sequence[str] = ()
+    among: Sequence[str] | None = None
+    ignore_filters: Sequence[str] = ()
     cursor: str | None = None
     context: Mapping[str, Any] = field(default_factory=dict)
     explain: bool = False
@@ -53,12 +61,14 @@ class Wish:
 class Served:
     """The answer with what a caller shows: `item_ids` per slot (None: forgotten) and the cursor of the next page.
 
-    `cursor` is None on the last page that a scroll may have; `short` then says so.
+    `cursor` is None on the last page that a scroll may have; `short` then says so. `unknown` are the items that the
+    caller brought and that the log has never seen: they are not ranked.
     """
 
     answer: Answer
     item_ids: tuple[str | None, ...]
     cursor: str | None
+    unknown: tuple[str, ...] = ()
 
     @property
     def record(self) -> SlateRecord:
@@ -127,13 +137,18 @@ class RequestPath:
         check_wish(wish)
         earlier = read_cursor(self._secret, wish.user_id, wish.cursor) if wish.cursor else []
         ask = self._ask(wish, earlier, pace)
+        unknown: tuple[str, ...] = ()
+        if wish.among is not None:
+            brought, unknown = self._brought(wish.among, wish.ignore_filters)
+            ask = replace(ask, brought=brought)
         with self._reader(ask.user) as reader:
             ask = replace(ask, t=max(self._clock.now(), reader.newest_at + 1))
             pipeline = self.compiled.pipeline(ask.surface, ask.assignments)
+            _check_waived(wish.ignore_filters, pipeline.filters)
             answer = pipeline.run(ask, reader, pace)
         names = self.log.ids.names("item", answer.record.keys)
         cursor = write_cursor(self._secret, wish.user_id, [*earlier, ask.request_id])
-        return Served(answer=answer, item_ids=tuple(names), cursor=cursor)
+        return Served(answer=answer, item_ids=tuple(names), cursor=cursor, unknown=unknown)
 
     def keep(self, served: Served) -> None:
         """Writes the record, and the trace where there is one, durably; the served events follow a little later."""
@@ -170,6 +185,19 @@ class RequestPath:
             width=1.0 if pace is None else pace.budget.width.value,
         )
 
+    def _brought(self, among: Sequence[str], ignore_filters: Sequence[str]) -> tuple[Brought, tuple[str, ...]]:
+        """The caller's items as keys in its order, each once; and those that have no key."""
+        ids = list(dict.fromkeys(among))
+        keys_N = self.log.ids.lookup("item", ids) if ids else NO_KEYS
+        unknown = tuple(name for name, key in zip(ids, keys_N, strict=True) if key == NO_KEY)
+        brought = Brought(
+            keys_N=keys_N[keys_N != NO_KEY],
+            n_unknown=len(unknown),
+            n_duplicates=len(among) - len(ids),
+            ignore_filters=tuple(f"filter.{name}" for name in dict.fromkeys(ignore_filters)),
+        )
+        return brought, unknown
+
     def _shown(self, earlier: Sequence[str]) -> Keys:
         """What the earlier pages showed, in order, each once; a record that is gone shows nothing any more."""
         records = [self.records.get(request_id) for request_id in earlier]
@@ -189,6 +217,28 @@ def check_wish(wish: Wish) -> None:
         raise UsageError(f"exclude has {len(wish.exclude)} ids: at most {MAX_EXCLUDE}")
     for item in wish.exclude:
         _check_id("exclude", item)
+    _check_among(wish)
+
+
+def _check_among(wish: Wish) -> None:
+    if wish.among is None:
+        if wish.ignore_filters:
+            raise UsageError("ignore_filters goes only with items that the caller brings; a feed keeps to its filters")
+        return
+    if isinstance(wish.among, str):
+        raise UsageError(f"items: a list of ids, not the text {wish.among!a:.60}")
+    if len(wish.among) > MAX_AMONG:
+        raise UsageError(f"items has {len(wish.among)} ids: at most {MAX_AMONG}")
+    for item in wish.among:
+        _check_id("items", item)
+
+
+def _check_waived(names: Sequence[str], filters: Mapping[str, Filter]) -> None:
+    declared = sorted(name.removeprefix("filter.") for name in filters)
+    for name in names:
+        if name not in declared:
+            there = ", ".join(declared) or "none"
+            raise UsageError(f"ignore_filters: the project declares no filter {name!a:.60}; there are {there}")
 
 
 def _check_id(name: str, value: object) -> None:

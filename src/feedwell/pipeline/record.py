@@ -79,6 +79,8 @@ def slate_record(pipeline: Pipeline, ran: Ran) -> SlateRecord:
         explore=asdict(pipeline.project.slate.explore if ask.explore else NO_EXPLORATION),
         exclude=request.exclude.tolist(),
         prefix=request.prefix.tolist(),
+        among=None if ask.brought is None else ask.brought.keys_N.tolist(),
+        ignored_filters=[] if ask.brought is None else list(ask.brought.ignore_filters),
         short=slate.short,
         relaxed=list(slate.relaxed),
         fallback=ran.fallback,

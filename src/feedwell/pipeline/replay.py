@@ -21,9 +21,10 @@ from feedwell.core.errors import CheckFailed
 from feedwell.core.rng import stream
 from feedwell.core.slate import Explore, SlateRecord
 from feedwell.features import FeatureSet, Fold, StateReader
-from feedwell.pipeline.ask import Answer, Ask, Reader
+from feedwell.pipeline.ask import Answer, Ask, Brought, Reader
 from feedwell.pipeline.compile import Pipeline
 from feedwell.pipeline.draws import redraw
+from feedwell.pipeline.gather import DUPLICATES, UNKNOWN
 from feedwell.pipeline.tape import TraceReader
 from feedwell.stores.state import MemoryState, StateStore
 
@@ -63,6 +64,7 @@ def ask_of(record: SlateRecord, *, trace: bool = False) -> Ask:
         exclude=np.array(record.exclude, np.int64),
         prefix=np.array(record.prefix, np.int64),
         assignments=record.assignments,
+        brought=_brought(record),
         explore=_explore(record).last > 0,
         trace=trace,
         width=record.width,
@@ -177,6 +179,17 @@ def _tail(log: Log, record: SlateRecord) -> pa.Table:
         parts.append(batch.filter(mine))
         after = batch[c.OFFSET][-1].as_py()
     return pa.concat_tables(parts) if parts else log.read(log.high_water()[0], 1)
+
+
+def _brought(record: SlateRecord) -> Brought | None:
+    if record.among is None:
+        return None
+    return Brought(
+        keys_N=np.array(record.among, np.int64),
+        n_unknown=record.counts.get(UNKNOWN, 0),
+        n_duplicates=record.counts.get(DUPLICATES, 0),
+        ignore_filters=tuple(record.ignored_filters),
+    )
 
 
 def _explore(record: SlateRecord) -> Explore:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from feedwell.core.candidates import NOT_SELECTED, Candidates, Float, Retrieved, merge
-from feedwell.core.keys import contains, union
+from feedwell.core.candidates import NOT_SELECTED, Candidates, Float, Retrieved
+from feedwell.core.keys import union
 from feedwell.core.protocols import Filter, Scorer, SlateStep
 from feedwell.core.request import NO_KEYS, Keys, Request, UserSide
 from feedwell.core.rng import stream
@@ -22,10 +21,11 @@ from feedwell.core.sampler import build_slate
 from feedwell.core.slate import NO_EXPLORATION, Slate
 from feedwell.pipeline.ask import Answer, Ask, Reader
 from feedwell.pipeline.draws import RecordedStep
-from feedwell.pipeline.gather import Pace, gather
+from feedwell.pipeline.gather import Pace, brought, gather
 from feedwell.pipeline.notes import Notes
 from feedwell.pipeline.record import Ran, slate_record, trace_of
-from feedwell.pipeline.returned import sound_columns, sound_mask, sound_rows
+from feedwell.pipeline.returned import sound_columns, sound_rows
+from feedwell.pipeline.screen import Pool, locked, screened
 from feedwell.pipeline.tape import Taped
 
 if TYPE_CHECKING:
@@ -33,31 +33,14 @@ if TYPE_CHECKING:
 
 NEWEST = "newest"
 VALUE = "value"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pool:
-    """`all` that was retrieved with what became of each row; `live` are the rows still in, at `rows` of `all`."""
-
-    all: Candidates
-    live: Candidates
-    rows: NDArray[np.intp]
-
-    @staticmethod
-    def of(candidates: Candidates) -> Pool:
-        return Pool(all=candidates, live=candidates, rows=np.arange(len(candidates)))
-
-    def keep(self, keep_n: NDArray[np.bool_], reason: str) -> Pool:
-        """Without the live rows that `keep_n` rules out, which get `reason`."""
-        if keep_n.all():
-            return replace(self, all=replace(self.all, reasons=(*self.all.reasons, reason)))
-        drop_N = np.zeros(len(self.all), np.bool_)
-        drop_N[self.rows[~keep_n]] = True
-        return Pool(all=self.all.dropped(drop_N, reason), live=self.live.take(keep_n), rows=self.rows[keep_n])
+_NONE_KNOWN = "nothing to rank: the caller brought no item that is known"
+_NONE_PASSES = "nothing to rank: no item that the caller brought passes the filters and was not shown before"
 
 
 def run(pipeline: Pipeline, ask: Ask, reader: Reader, pace: Pace | None, notes: Notes) -> Answer:
     """The whole flow for one request; with a pace the sources keep to the deadline."""
+    if ask.brought is not None:
+        pipeline = pipeline.waiving(ask.brought.ignore_filters)
     tape = Taped(reader) if ask.trace else None
     request, retrieved, pool, fallback, shown = _candidates(pipeline, ask, tape or reader, pace, notes)
     offered = pool.live
@@ -67,6 +50,8 @@ def run(pipeline: Pipeline, ask: Ask, reader: Reader, pace: Pace | None, notes: 
     pool = replace(pool, live=scored)
     with notes.stage("slate"):
         slate, draws = _slate(pipeline, request, ask, scored, shown, notes)
+    if ask.brought is not None and not len(slate.rows_n):
+        slate = replace(slate, short=_NONE_PASSES if len(ask.brought.keys_N) else _NONE_KNOWN)
     chosen_N = np.zeros(len(pool.live), np.bool_)
     chosen_N[slate.rows_n] = True
     done = pool.keep(chosen_N, NOT_SELECTED).all
@@ -107,8 +92,13 @@ def _candidates(
     with notes.stage("user_side"):
         request = _request(pipeline, ask, reader.user_side(ask.user, ask.t), notes)
     with notes.stage("sources"):
-        retrieved = gather(pipeline.sources, request, notes, pace, ask.widths)
-    pool, shown = _screened(pipeline, request, retrieved, reader, notes)
+        if ask.brought is not None:
+            retrieved = brought(ask.brought, notes)
+        else:
+            retrieved = gather(pipeline.sources, request, notes, pace, ask.widths)
+    pool, shown = screened(pipeline, request, retrieved, reader, notes)
+    if ask.brought is not None:  # nothing else may take the place of what the caller brought
+        return request, retrieved, pool, "", shown
     fallback = ""
     for name in (*pipeline.fallbacks, NEWEST):
         if len(pool.live):
@@ -118,7 +108,7 @@ def _candidates(
         with notes.stage("fallback"):
             retrieved = {**retrieved, name: _fallback(pipeline, name, request, notes)}
         if len(retrieved[name].keys_N):
-            pool, shown = _screened(pipeline, request, retrieved, reader, notes)
+            pool, shown = screened(pipeline, request, retrieved, reader, notes)
             fallback = name if len(pool.live) else ""
     if fallback:
         notes.degrade("sources", f"nothing to show, fell back to '{fallback}'", kind="fallback")
@@ -179,85 +169,6 @@ def _fallback(pipeline: Pipeline, name: str, request: Request, notes: Notes) -> 
     return rows
 
 
-def _screened(
-    pipeline: Pipeline, request: Request, retrieved: Mapping[str, Retrieved], reader: Reader, notes: Notes
-) -> tuple[Pool, Candidates | None]:
-    """Merged, filtered, cut and with the item side read; and the rows of what this scroll has shown."""
-    with notes.stage("merge"):
-        pool = Pool.of(_interleaved(merge(list(retrieved.items()))))
-    with notes.stage("filters"):
-        for reason, keys in (("filter.exclude", request.exclude), ("filter.shown", np.sort(request.prefix))):
-            if len(keys):
-                pool = pool.keep(~contains(keys, pool.live.keys_N), reason)
-        pool = _filtered(pipeline.early_filters, request, pool, notes)
-        limit = max(request.n, math.ceil(pipeline.project.serving.max_candidates * request.width))
-        if len(pool.live) > limit:
-            pool = pool.keep(np.arange(len(pool.live)) < limit, "cut.candidates")
-    with notes.stage("item_side"):
-        live, shown = _with_items(pipeline, request, pool.live, reader)
-    with notes.stage("filters"):
-        return _filtered(pipeline.late_filters, request, replace(pool, live=live), notes), shown
-
-
-def _interleaved(candidates: Candidates) -> Candidates:
-    """The sources' best first, taking turns in declared order: the retrieval order that cuts and NaN rows use."""
-    rank_NS = np.full(candidates.retrieval_NS.shape, len(candidates))
-    for s in range(len(candidates.source_names)):
-        rows = np.flatnonzero(candidates.sources_N & np.uint64(1 << s))
-        rank_NS[rows, s] = np.arange(len(rows))
-    if len(candidates.source_names) < 2:
-        return candidates
-    return candidates.take(np.lexsort((rank_NS.argmin(1), rank_NS.min(1))))
-
-
-def _filtered(filters: Mapping[str, Filter], request: Request, pool: Pool, notes: Notes) -> Pool:
-    """Drops what each filter rules out. One that fails rules out everything: not serving beats serving the blocked."""
-    for name, part in filters.items():
-        n = len(pool.live)
-        try:
-            keep_n = sound_mask(part(request, pool.live), n) if n else np.ones(0, np.bool_)
-        except Exception as error:  # noqa: BLE001 - the runner's broad except
-            notes.failed(name, error)
-            keep_n = np.full(n, getattr(part, "fail_open", False))
-        pool = pool.keep(keep_n, name)
-    return pool
-
-
-def _with_items(
-    pipeline: Pipeline, request: Request, live: Candidates, reader: Reader
-) -> tuple[Candidates, Candidates | None]:
-    """One batched read for the candidates and for what this scroll has shown."""
-    shown = _bare(request.prefix) if len(request.prefix) else None
-    keys_M = live.keys_N if shown is None else np.concatenate([live.keys_N, shown.keys_N])
-    names = pipeline.item_columns
-    if names and len(keys_M):
-        read_MF = np.asarray(reader.item_side(request.user, keys_M, request.t), np.float64)
-    else:
-        read_MF = np.full((len(keys_M), len(names)), np.nan)
-    read_MF = np.where(np.isfinite(read_MF), read_MF, np.nan)
-    user_F = np.array([request.side.features.get(name, np.nan) for name in pipeline.user_columns], np.float32)
-    n = len(live)
-    return _featured(pipeline, live, read_MF[:n], user_F), shown and _featured(pipeline, shown, read_MF[n:], user_F)
-
-
-def _featured(pipeline: Pipeline, rows: Candidates, read_NF: Float, user_F: NDArray[np.float32]) -> Candidates:
-    n = len(rows)
-    with np.errstate(over="ignore"):
-        features_NF = np.concatenate([read_NF.astype(np.float32), np.broadcast_to(user_F, (n, len(user_F)))], axis=1)
-    columns = {
-        name: _locked(np.ascontiguousarray(read_NF[:, f]))
-        for f, name in enumerate(pipeline.item_columns)
-        if "." in name
-    }
-    group_N = columns.get(pipeline.group_column)
-    return rows.with_columns(
-        features_NF=_locked(features_NF),
-        feature_names=(*pipeline.item_columns, *pipeline.user_columns),
-        columns=columns,
-        group_N=rows.group_N if group_N is None else _locked(np.where(np.isnan(group_N), -1, group_N).astype(np.int64)),
-    )
-
-
 def _lightened(pipeline: Pipeline, request: Request, pool: Pool, notes: Notes) -> Pool:
     """Only what the light ranker values most; without its value, the first in retrieval order."""
     section = pipeline.project.light
@@ -286,10 +197,10 @@ def _valued(
 ) -> Candidates:
     columns = dict(_columns_of(name, ranker, request, live, notes))
     value_N = columns.pop(VALUE, None)
-    live = live.with_columns(predictions={name: _locked(p_N) for name, p_N in columns.items()})
+    live = live.with_columns(predictions={name: locked(p_N) for name, p_N in columns.items()})
     if value_N is None and columns:
         value_N = _columns_of("value", pipeline.value, request, live, notes).get(VALUE)
-    return live if value_N is None else live.with_columns(value_N=_locked(value_N))
+    return live if value_N is None else live.with_columns(value_N=locked(value_N))
 
 
 def _columns_of(name: str, part: Any, request: Request, live: Candidates, notes: Notes) -> Mapping[str, Float]:
@@ -332,12 +243,3 @@ class _ByValue:
 
     def choose(self, row: int) -> None:
         self._u_N[row] = -np.inf
-
-
-def _bare(keys_N: Keys) -> Candidates:
-    return merge([("shown", Retrieved(keys_N=keys_N, scores_N=np.full(len(keys_N), np.nan)))])
-
-
-def _locked(column: NDArray[Any]) -> NDArray[Any]:
-    column.setflags(write=False)
-    return column
