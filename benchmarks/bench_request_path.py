@@ -183,6 +183,7 @@ def main() -> None:
         path, pace = path_of(folders), Pace.of(1_000.0)
         print(f"# filled in {filling}; folded in {folding}")
         report(path, pace, options.requests, rng)
+        report_ranking(path, options.items, options.requests // 3, rng)
 
 
 def report(path: RequestPath, pace: Pace, n: int, rng: np.random.Generator) -> None:
@@ -214,6 +215,25 @@ def report(path: RequestPath, pace: Pace, n: int, rng: np.random.Generator) -> N
     trees = floor_of_trees(path, served)
     ranked = np.median([s["ranker"] for s in stages])  # as the floor is: a mean counts preemption by other processes
     print(f"floor: the trees alone on this matrix {trees:.2f} ms; the stage 'ranker' takes {ranked / trees:.2f} x that")
+
+
+def report_ranking(path: RequestPath, n_items: int, n: int, rng: np.random.Generator) -> None:
+    """`rank` of 300 items that the caller brings, beside the feed that retrieves its own: the same users in turn."""
+    users = [f"u{int(u)}" for u in N_USERS * rng.random(n) ** 2]
+    brought = [[f"i{int(i)}" for i in n_items * rng.random(300) ** 3] for _ in users]
+    ms: dict[str, list[float]] = {"feed": [], "rank": []}
+    n_scored = []
+    for user, among in zip(users, brought, strict=True):
+        for name, wish in (("feed", Wish(user_id=user)), ("rank", Wish(user_id=user, among=among))):
+            begin = time.perf_counter()
+            served = path.answer(wish)
+            ms[name].append((time.perf_counter() - begin) * 1e3)
+        n_scored.append(len(served.answer.scored))
+    (feed, feed_99), (rank, rank_99) = (np.percentile(ms[name], [50, 99]) for name in ("feed", "rank"))
+    print(
+        f"rank of {len(brought[0])} brought items ({np.mean(n_scored):.0f} scored), durable: p50 {rank:.2f} ms, "
+        f"p99 {rank_99:.2f} ms; the feed beside it {feed:.2f} and {feed_99:.2f}: {rank / feed:.2f} x"
+    )
 
 
 def floor_of_trees(path: RequestPath, served: Any) -> float:

@@ -172,6 +172,16 @@ def test_odd_ids_are_ids_like_any_other(tmp_path: Path, run: Run) -> None:
         assert answer.status_code == 200, answer.text
     _, out, _ = run("recommend", ODD_IDS[2], "-p", folder, "--json", "-n", "20")
     assert {row["item"] for row in json.loads(out)["items"]} == set(ODD_IDS) - {ODD_IDS[1]}
+    (folder / "ids.txt").write_bytes("\r\n".join([*ODD_IDS, "", "never seen"]).encode())
+    among = ("recommend", ODD_IDS[2], "-p", folder, "--json", "-n", "20", "--among", folder / "ids.txt")
+    answer = json.loads(run(*among)[1])
+    assert {row["item"] for row in answer["items"]} == set(ODD_IDS) - {ODD_IDS[1]}
+    assert answer["unknown"] == ["never seen"]
+    answer = json.loads(run(*among, "--ignore-filter", "seen")[1])
+    assert {row["item"] for row in answer["items"]} == set(ODD_IDS)
+    code, _, err = run("recommend", "u", "-p", folder, "--among", folder / "gone.txt")
+    assert code == 2
+    assert "one item id a line" in err
 
 
 def test_numbers_beyond_64_bits_are_refused_or_kept_exactly(tmp_path: Path, run: Run) -> None:

@@ -64,6 +64,13 @@ def test_from_files_to_a_table(folder: Path) -> None:
         assert feed.table["title"].to_pylist() == [i.replace("i", "T") for i in feed.item_ids]
         assert len(opened.recommend("new", surface="email").item_ids) == 1
         assert "i1" not in opened.recommend("new", 3, exclude=["i1"]).item_ids
+        ranked = opened.rank("new", ["i2", "?", "i0", "i3"])
+        assert set(ranked.item_ids) == {"i2", "i3"}
+        assert ranked.unknown == ("?",)
+        assert ranked.table["sources"].to_pylist() == ["caller", "caller"]
+        assert opened.rank("new", ["i0"], ignore_filters=["seen"]).item_ids == ("i0",)
+        with pytest.raises(UsageError, match="a list of ids, not the text"):
+            opened.rank("new", "i2")
         explained = opened.explain(feed.request_id)
         assert [slot["item_id"] for slot in explained["slots"]] == list(feed.item_ids)
         with pytest.raises(UsageError, match="request id"):

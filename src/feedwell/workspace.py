@@ -6,6 +6,7 @@ What the commands do with a project are methods here; notebooks and the CLI do t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -202,8 +203,27 @@ class Workspace:
         trace: bool = False,
     ) -> Recommendation:
         """A feed for the user, now, by the champion; recorded like any other answer."""
+        left_out = tuple(exclude)
+        return self._answer(Wish(user_id=user, n=n, surface=surface, exclude=left_out, explore=explore, explain=trace))
+
+    def rank(
+        self,
+        user: str,
+        items: Sequence[str],
+        n: int | None = None,
+        *,
+        ignore_filters: Iterable[str] = (),
+        surface: str = "default",
+        explore: bool = True,
+        trace: bool = False,
+    ) -> Recommendation:
+        """The caller's own items, best first, by the champion; all else as for a feed. `unknown` are not ranked."""
+        among = items if isinstance(items, str) else tuple(items)  # a text is refused, not read letter by letter
+        wish = Wish(user_id=user, n=n, surface=surface, explore=explore, explain=trace)
+        return self._answer(replace(wish, among=among, ignore_filters=tuple(ignore_filters)))
+
+    def _answer(self, wish: Wish) -> Recommendation:
         self.catch_up()
-        wish = Wish(user_id=user, n=n, surface=surface, exclude=tuple(exclude), explore=explore, explain=trace)
         return Recommendation(self, self._champion.answer(wish))
 
     def explain(self, request_id: str) -> dict[str, Any]:
@@ -296,13 +316,14 @@ def _microseconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 class Recommendation:
-    """One answer: `table` for eyes and notebooks, `record` as kept, `cursor` for the next page."""
+    """One answer: `table` for eyes and notebooks, `record` as kept, `cursor` for the next page, `unknown` items."""
 
     def __init__(self, workspace: Workspace, served: Served) -> None:
         self._workspace = workspace
         self.record = served.record
         self.item_ids = served.item_ids
         self.cursor = served.cursor
+        self.unknown = served.unknown
 
     @property
     def request_id(self) -> str:

@@ -68,6 +68,26 @@ def test_out_of_bounds_is_422(server: Server, body: dict[str, Any]) -> None:
     assert server.post("/v1/recommend", json=body).status_code == 422
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("n=5.0", "n=%205", "n=+5", "n=05", "n=5_0", "n=", "n=٣", "n=0", "n=1001", "n=" + "9" * 5000, "nn=5"),
+        *("explain=maybe", "explain=1", "explain=yes", "explain=True", "explain="),
+        *("surface=a%20b", "surface=", "exclude="),
+    ],
+)
+def test_a_query_is_read_as_strictly_as_a_body(server: Server, query: str) -> None:
+    response = server.get(f"/v1/recommend/u1?{query}")
+    assert response.status_code == 422, response.text
+    assert response.json()["problems"][0]["at"].startswith(f"query.{query.partition('=')[0]}")
+
+
+def test_a_good_query_is_read(server: Server) -> None:
+    answer = server.get("/v1/recommend/u1?n=3&explain=true&surface=home&exclude=i1&exclude=i2").json()
+    assert (len(answer["items"]), answer["surface"], "explain" in answer) == (3, "home", True)
+    assert "explain" not in server.get("/v1/recommend/u1?explain=false").json()
+
+
 def test_explain_is_found_by_request_id(server: Server) -> None:
     feed = server.feed("u1", explain=True)
     assert feed["explain"]["slots"]
@@ -179,6 +199,8 @@ def test_every_field_of_the_api_is_bounded(server: Server) -> None:
             unbounded.append(at)
         if kind == "array" and "maxItems" not in node:
             unbounded.append(at)
+        if kind == "object" and not ({"properties", "maxProperties"} & node.keys()):
+            unbounded.append(at)
         for key, one in node.items():
             walk(one, f"{at}/{key}")
 
@@ -186,7 +208,9 @@ def test_every_field_of_the_api_is_bounded(server: Server) -> None:
         for method, operation in methods.items():
             walk(operation.get("parameters", []), f"{method} {path} parameters")
             walk(operation.get("requestBody", {}), f"{method} {path} body")
-    walk(document["components"]["schemas"].get("RecommendBody", {}), "RecommendBody")
+            walk(operation["responses"], f"{method} {path} answers")
+            assert all("content" in answer for answer in operation["responses"].values()), f"{method} {path}"
+    walk(document["components"]["schemas"], "components")
     assert unbounded == []
 
 

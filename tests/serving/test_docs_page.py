@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import re
 
 from .conftest import Server
@@ -7,14 +8,22 @@ from .conftest import Server
 
 def test_the_docs_page_is_whole_in_itself(server: Server) -> None:
     response = server.get("/docs")
-    page = response.text
+    page = html.unescape(response.text)
     assert response.status_code == 200
-    assert not re.search(r"https?://|<script|<link|<img|@import|url\(", page)
+    assert not re.search(r"<script|<link|<img|@import|url\(|(src|href)=.https?:", page)
+    assert set(re.findall(r"https?://[^/']*", page)) == {"http://test"}
+    assert page.count("curl -s") == len(re.findall(r"curl -s[^']*'http://test/", page)) > 8
     assert "default-src 'none'" in response.headers["content-security-policy"]
     assert "prefers-color-scheme:dark" in page
     for shown in ("/v1/recommend/{user}", "/v1/events", "user_id", "≤ 1000", "curl -s"):
         assert shown in page
     assert server.get("/redoc").status_code == 404
+
+
+def test_the_examples_speak_the_scheme_of_the_call(server: Server) -> None:
+    assert "curl -s 'https://shop.example/health'" in server.get("https://shop.example/docs").text.replace(
+        "&#x27;", "'"
+    )
 
 
 def test_the_docs_page_escapes_what_the_caller_names(server: Server) -> None:
@@ -28,7 +37,8 @@ def test_every_route_declares_its_errors_and_events_take_only_declared_keys(serv
         for operation in methods.values():
             assert {"200", "400", "404", "413", "422", "503"} <= operation["responses"].keys()
             schema = operation["responses"]["422"]["content"]["application/json"]["schema"]
-            assert schema["$ref"].endswith("/ErrorAnswer")
+            told = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+            assert {"error", "problems"} <= set(told["required"])
     body = document["paths"]["/v1/events"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     event = body["anyOf"][0]
     assert event["additionalProperties"] is False

@@ -1,6 +1,7 @@
 """The HTTP surface. Every field is bounded; the event loop only moves bytes: the pipeline and the disk have threads.
 
 POST /v1/recommend            GET /v1/recommend/{user}      GET /v1/explain/{request_id}
+POST /v1/rank
 POST /v1/events               PUT /v1/items                 PUT /v1/users
 GET  /health                  GET /ready                    GET /metrics
 """
@@ -18,15 +19,27 @@ from fastapi.responses import HTMLResponse
 from feedwell import __version__
 from feedwell.core.event import MAX_ID_BYTES, RawEvent
 from feedwell.data.contracts import EventContract, RowContract
-from feedwell.pipeline.path import MAX_EXCLUDE, MAX_N, SURFACE, RequestPath, Served, Wish
+from feedwell.pipeline.path import RequestPath, Served, Wish
+from feedwell.serving.answers import (
+    METRICS,
+    AppendAnswer,
+    Explanation,
+    FeedAnswer,
+    HealthAnswer,
+    RankAnswer,
+    ReadyAnswer,
+    RowsRefused,
+    answers,
+)
 from feedwell.serving.bodies import (
     ERRORS,
     MAX_BODY_BYTES,
-    MAX_CURSOR,
     MAX_ROWS,
     REQUEST_ID,
     EventBody,
+    FeedQuery,
     Id,
+    RankBody,
     RecommendBody,
 )
 from feedwell.serving.docs_page import HEADERS, docs_page
@@ -75,23 +88,28 @@ def _add_feeds(app: FastAPI, runtime: Runtime) -> None:
         answer: Response = await runtime.lane.submit(work, finish, runtime.deadline_ms)
         return answer
 
-    @app.post("/v1/recommend", summary="A feed", response_class=Response)
+    @app.post("/v1/recommend", summary="A feed", response_class=Response, responses=answers(FeedAnswer))
     async def recommend(body: RecommendBody) -> Response:
         return await feed(Wish(**body.model_dump()))
 
-    @app.get("/v1/recommend/{user:path}", summary="A feed", response_class=Response)
+    @app.post("/v1/rank", summary="The caller's items, ranked", response_class=Response, responses=answers(RankAnswer))
+    async def rank(body: RankBody) -> Response:
+        asked = body.model_dump()
+        return await feed(Wish(among=asked.pop("items"), **asked))
+
+    @app.get("/v1/recommend/{user:path}", summary="A feed", response_class=Response, responses=answers(FeedAnswer))
     async def recommend_user(
         user: Annotated[Id, Path(description=_ID_HELP)],
-        n: Annotated[int | None, Query(ge=1, le=MAX_N)] = None,
-        surface: Annotated[str, Query(pattern=SURFACE.pattern)] = "default",
-        exclude: Annotated[list[Id] | None, Query(max_length=MAX_EXCLUDE)] = None,
-        cursor: Annotated[str | None, Query(min_length=1, max_length=MAX_CURSOR)] = None,
-        explain: bool = False,
+        query: Annotated[FeedQuery, Query()],
     ) -> Response:
-        wish = Wish(user_id=user, n=n, surface=surface, exclude=tuple(exclude or ()), cursor=cursor, explain=explain)
-        return await feed(wish)
+        return await feed(Wish(user_id=user, **query.model_dump()))
 
-    @app.get("/v1/explain/{request_id}", summary="Why these items", response_class=Response)
+    @app.get(
+        "/v1/explain/{request_id}",
+        summary="Why these items",
+        response_class=Response,
+        responses=answers(Explanation),
+    )
     async def explain_request(request_id: Annotated[str, Path(pattern=REQUEST_ID)]) -> Response:
         explained = await asyncio.to_thread(runtime.explain, request_id)
         if explained is None:
@@ -107,6 +125,7 @@ def _add_writes(app: FastAPI, runtime: Runtime) -> None:
         summary="Append events",
         response_class=Response,
         openapi_extra=_event_schema(runtime.project.entities),
+        responses=answers(AppendAnswer, s422=RowsRefused),
     )
     async def events(request: Request) -> Response:
         return await asyncio.to_thread(append, runtime, await request.body(), "events", check_event)
@@ -117,7 +136,13 @@ def _add_writes(app: FastAPI, runtime: Runtime) -> None:
         def check(row: Any, now: int) -> RawEvent | str:
             return check_row(row, now, dated=False)
 
-        @app.put(f"/v1/{key}", summary="Whole rows", response_class=Response, openapi_extra=_row_schema(entity, key))
+        @app.put(
+            f"/v1/{key}",
+            summary="Whole rows",
+            response_class=Response,
+            openapi_extra=_row_schema(entity, key),
+            responses=answers(AppendAnswer, s422=RowsRefused),
+        )
         async def rows(request: Request) -> Response:
             return await asyncio.to_thread(append, runtime, await request.body(), key, check)
 
@@ -128,18 +153,23 @@ def _add_writes(app: FastAPI, runtime: Runtime) -> None:
 def _add_operations(app: FastAPI, runtime: Runtime, board: MetricsBoard | None) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
-        return HTMLResponse(docs_page(app.openapi(), request.url.netloc), headers=HEADERS)
+        return HTMLResponse(docs_page(app.openapi(), f"{request.url.scheme}://{request.url.netloc}"), headers=HEADERS)
 
-    @app.get("/health", summary="The process lives", response_class=Response)
+    @app.get("/health", summary="The process lives", response_class=Response, responses=answers(HealthAnswer))
     async def health() -> Response:
         return json_response({"status": "ok", "version": __version__})
 
-    @app.get("/ready", summary="It may get traffic", response_class=Response)
+    @app.get(
+        "/ready",
+        summary="It may get traffic",
+        response_class=Response,
+        responses=answers(ReadyAnswer, s503=ReadyAnswer),
+    )
     async def ready() -> Response:
         found = await asyncio.to_thread(runtime.readiness)
         return json_response(found, 200 if found["ready"] else 503)
 
-    @app.get("/metrics", summary="Prometheus", response_class=Response)
+    @app.get("/metrics", summary="Prometheus", response_class=Response, responses=METRICS)
     async def metrics() -> Response:
         if board is None:
             text = runtime.telemetry.prometheus()

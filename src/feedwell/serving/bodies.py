@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from feedwell.core.event import MAX_ID_BYTES, MAX_PAYLOAD_BYTES
 from feedwell.data.contracts import MAX_TYPE_LENGTH
-from feedwell.pipeline.path import MAX_EXCLUDE, MAX_N, SURFACE
+from feedwell.pipeline.path import MAX_AMONG, MAX_EXCLUDE, MAX_N, SURFACE
 
 MAX_ROWS = 10_000
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -40,6 +41,19 @@ def _plain_context(context: dict[str, Any]) -> dict[str, Any]:
     return context
 
 
+def _whole(text: str) -> int:
+    """A number as JSON writes it: `5.0`, `05`, ` 5` and `٥` are none. Nine digits hold every bound there is."""
+    if not re.fullmatch(r"-?(0|[1-9][0-9]{0,8})", text):
+        raise ValueError("a whole number in plain digits is expected, such as 5")
+    return int(text)
+
+
+def _flag(text: object) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("`true` or `false` is expected")
+    return text == "true"
+
+
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_BYTES), AfterValidator(_fits)]
 Time = Annotated[float, Field(ge=0, lt=2.0**62)]
 Context = Annotated[
@@ -58,6 +72,28 @@ class RecommendBody(BaseModel):
     cursor: str | None = Field(None, min_length=1, max_length=MAX_CURSOR, description="Of the page before.")
     explain: bool = False
     context: Context = Field(default_factory=dict)
+
+
+class RankBody(RecommendBody):
+    """One wish to rank what the caller brings, otherwise as a feed."""
+
+    items: list[Id] = Field(
+        max_length=MAX_AMONG, description="What to rank: item ids. Their order decides only where nothing else does."
+    )
+    ignore_filters: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(
+        default_factory=list, max_length=64, description='Filters of the project ("seen") that do not apply this once.'
+    )
+
+
+class FeedQuery(BaseModel):
+    """The same by query, as strictly: numbers in plain digits, `true` or `false`, no name that is not declared."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    n: Annotated[int | None, BeforeValidator(_whole)] = Field(None, ge=1, le=MAX_N)
+    surface: str = Field("default", pattern=SURFACE.pattern)
+    exclude: list[Id] = Field(default_factory=list, max_length=MAX_EXCLUDE)
+    cursor: str | None = Field(None, min_length=1, max_length=MAX_CURSOR)
+    explain: Annotated[bool, BeforeValidator(_flag)] = False
 
 
 class EventBody(BaseModel):
@@ -98,6 +134,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorAnswer, "description": "Not on record"},
     413: {"model": ErrorAnswer, "description": "The body is too large"},
     422: {"model": ErrorAnswer, "description": "The request is not valid"},
+    500: {"model": ErrorAnswer, "description": "An error of the server; it was logged"},
     503: {"model": ErrorAnswer, "description": "Not now: Retry-After says when"},
 }
 """What any route may answer beside 200."""

@@ -41,6 +41,7 @@ _BOUNDS = (
 )
 _SAMPLES = {
     "/v1/recommend": {"user_id": "u1", "n": 10},
+    "/v1/rank": {"user_id": "u1", "items": ["i1", "i2"]},
     "/v1/events": {"type": "view", "user": "u1", "item": "i1", "event_id": "e1"},
     "/v1/items": {"item_id": "i1"},
     "/v1/users": {"user_id": "u1"},
@@ -48,7 +49,7 @@ _SAMPLES = {
 
 
 def docs_page(document: Mapping[str, Any], server: str) -> str:
-    """The page of an OpenAPI document; its examples call the address `server`, such as `localhost:8000`."""
+    """The page of an OpenAPI document; its examples call the address `server`, such as `http://localhost:8000`."""
     parts = [
         _operation(path, method, operation, document, server)
         for path, methods in document["paths"].items()

@@ -16,7 +16,8 @@ from feedwell.core.errors import DataError, FeedwellError, Unavailable, UsageErr
 from feedwell.serving.bodies import Refused
 
 RETRY_AFTER_S = "1"
-_PROBLEMS_SHOWN, _PROBLEMS_LISTED = 3, 100
+PROBLEMS_LISTED = 100
+_PROBLEMS_SHOWN = 3
 _log = logging.getLogger("feedwell.serving")
 
 
@@ -34,7 +35,7 @@ def invalid(error: RequestValidationError) -> Response:
     """422 with each problem's place and reason. What was sent is never repeated: it may not even be JSON."""
     problems = [{"at": _place(found["loc"]), "problem": _printable(found["msg"])} for found in error.errors()]
     text = "; ".join(f"{p['at']}: {p['problem']}" for p in problems[:_PROBLEMS_SHOWN])
-    body = {"error": f"the request is not valid: {text}", "problems": problems[:_PROBLEMS_LISTED]}
+    body = {"error": f"the request is not valid: {text}", "problems": problems[:PROBLEMS_LISTED]}
     return json_response(body, 422)
 
 

@@ -14,7 +14,7 @@ from feedwell.core.event import CATALOG_PREFIX, RawEvent
 from feedwell.data.quarantine import Quarantine
 from feedwell.pipeline.project_folder import STATE_FOLDER
 from feedwell.serving.bodies import rows_of
-from feedwell.serving.fallback import json_response
+from feedwell.serving.fallback import PROBLEMS_LISTED, json_response
 from feedwell.serving.runtime import Runtime
 
 Check = Callable[[Any, int], RawEvent | str]
@@ -50,7 +50,20 @@ def append(runtime: Runtime, body: bytes, key: str, check: Check) -> Response:
     if unknown := _unknown_types(runtime, events):
         answer["unknown_types"] = unknown
         runtime.telemetry.count("rows_of_unknown_type", sum(unknown.values()), kind=key)
-    return json_response(answer, 422 if rows and not events else 200)
+    if events or not rows:
+        return json_response(answer)
+    return json_response(_nothing_accepted(key, errors) | answer, 422)
+
+
+def _nothing_accepted(key: str, errors: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The shape of every error, beside what became of each row."""
+    first = errors[0]["error"][:1_000]
+    return {
+        "error": f"none of the {len(errors)} rows was accepted; the first: {first}",
+        "problems": [
+            {"at": f"body.{key}.{e['index']}", "problem": e["error"][:1_000]} for e in errors[:PROBLEMS_LISTED]
+        ],
+    }
 
 
 def _unknown_types(runtime: Runtime, events: Sequence[RawEvent]) -> dict[str, int]:

@@ -223,4 +223,6 @@ def feed_of(served: Served, explained: Mapping[str, Any] | None) -> dict[str, An
         "fallback": record.fallback,
         "short": served.short,
     }
+    if record.among is not None:
+        feed["unknown"] = served.unknown
     return feed if explained is None else feed | {"explain": explained}
