@@ -87,10 +87,11 @@ def progress(*, quiet: bool = False) -> Iterator[Advance]:
     ) as bar:
 
         def advance(what: str, done: int, total: int | None) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total, count="")
-            bar.update(
-                tasks[what], completed=done, total=total, count=f"{done:,}" + (f" of {total:,}" if total else "")
-            )
+            # What follows a semicolon is a remark on the same work, such as the time that is left.
+            name = what.partition("; ")[0]
+            if name not in tasks:
+                tasks[name] = bar.add_task(what, total=total, count="")
+            count = f"{done:,}" + (f" of {total:,}" if total else "")
+            bar.update(tasks[name], description=what, completed=done, total=total, count=count)
 
         yield advance

@@ -1,0 +1,115 @@
+"""Checkpoints: all that the next training step depends on, as tensors and JSON; whole or absent after a kill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from feedwell.core.errors import CorruptArtifact
+from feedwell.nn.curves import Curves
+from feedwell.stores.durable import sync_file, write_atomic
+
+_INDEX = "checkpoint.json"
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """Where a run stands in its data: `step` of `epoch` comes next, `done` steps were taken in all."""
+
+    epoch: int = 0
+    step: int = 0
+    done: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """`network` and `optimisers` as of `position`; `best` are the weights of the best epoch so far, empty before it.
+
+    No generator's state: the random stream of a step derives from the seed and its position.
+    """
+
+    position: Position
+    curves: Curves
+    loss_sum: float
+    network: Tensors
+    optimisers: Tensors
+    best: Tensors
+
+
+class Checkpoints:
+    """The checkpoints of one run in a folder; only the newest is kept. `run` is a digest of what is trained on what."""
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self._folder, self._run = folder, run
+        self._best = -1
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        done, best = checkpoint.position.done, checkpoint.curves.best if checkpoint.best else -1
+        state = {f"network.{k}": v for k, v in checkpoint.network.items()}
+        _save(
+            self._folder / f"state-{done}.safetensors", state | {f"o.{k}": v for k, v in checkpoint.optimisers.items()}
+        )
+        if best >= 0 and best != self._best:
+            _save(self._folder / f"best-{best}.safetensors", checkpoint.best)
+        about = {
+            "run": self._run,
+            "position": vars(checkpoint.position),
+            "curves": checkpoint.curves.to_dict(),
+            "loss_sum": checkpoint.loss_sum,
+            "state": f"state-{done}.safetensors",
+            "best": f"best-{best}.safetensors" if best >= 0 else None,
+        }
+        write_atomic(self._folder / _INDEX, json.dumps(about).encode())
+        self._best = best
+        for path in self._folder.glob("*.safetensors"):
+            if path.name not in (about["state"], about["best"]):
+                path.unlink()
+
+    def read(self) -> Checkpoint | None:
+        """The newest; None where there is none of this very run. CorruptArtifact: one that cannot be read."""
+        try:
+            about: dict[str, Any] = json.loads((self._folder / _INDEX).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise CorruptArtifact(f"reading the checkpoint in {self._folder}: {error}; delete the folder") from error
+        if about.get("run") != self._run:
+            return None
+        try:
+            state = load_file(self._folder / about["state"])
+            best = load_file(self._folder / about["best"]) if about["best"] else {}
+        except (OSError, SafetensorError) as error:
+            raise CorruptArtifact(f"reading the checkpoint in {self._folder}: {error}; delete the folder") from error
+        curves = Curves.from_dict(about["curves"])
+        self._best = curves.best if best else -1
+        return Checkpoint(
+            position=Position(**about["position"]),
+            curves=curves,
+            loss_sum=about["loss_sum"],
+            network={k[8:]: v for k, v in state.items() if k.startswith("network.")},
+            optimisers={k[2:]: v for k, v in state.items() if k.startswith("o.")},
+            best=best,
+        )
+
+
+def _save(path: Path, tensors: Tensors) -> None:
+    # Tied weights share memory, which the format refuses: each name gets its own bytes.
+    seen: set[int] = set()
+    kept = {}
+    for name, value in tensors.items():
+        kept[name] = value.detach().cpu().contiguous()
+        if kept[name].data_ptr() in seen:
+            kept[name] = kept[name].clone(memory_format=torch.contiguous_format)
+        seen.add(kept[name].data_ptr())
+    save_file(kept, path)
+    sync_file(path)

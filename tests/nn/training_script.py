@@ -1,0 +1,81 @@
+"""A training run for tests that kill it or run it under torchrun: `python training_script.py FOLDER OUT [--slow]`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+
+from feedwell.nn.columns import Columns, Lists
+from feedwell.nn.config import LoopConfig, Run
+from feedwell.nn.loop import Data, fit_network, seeded
+
+CONFIG = LoopConfig(
+    epochs=6, batch_size=50, patience=6, precision="float32", learning_rate=0.01, table_learning_rate=0.1
+)
+
+
+def columns(n: int, seed: int) -> Columns:
+    """y follows x and which words are in a list of 0 to 9 words out of 40."""
+    g = torch.Generator().manual_seed(seed)
+    sizes = torch.randint(0, 10, (n,), generator=g)
+    words = torch.randint(0, 40, (int(sizes.sum()),), generator=g)
+    x = torch.randn(n, 5, generator=g)
+    indptr = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)])
+    odd = torch.zeros(n).index_add_(0, torch.repeat_interleave(torch.arange(n), sizes), (words % 2 * 2.0 - 1))
+    y = (x[:, 0] + 0.3 * odd + 0.3 * torch.randn(n, generator=g) > 0).float()
+    return Columns({"x": x, "words": Lists(indptr_R=indptr, values=words, length=6), "y": y})
+
+
+class Network(nn.Module):
+    def __init__(self, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.table = nn.Embedding(41, 8, sparse=True)
+        self.layers = nn.Sequential(nn.Linear(13, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 1))
+
+    def forward(self, batch):
+        words_BL = batch["words"]
+        inside_BL = (words_BL >= 0).float()
+        pooled = (self.table(words_BL.clamp(min=0)) * inside_BL[..., None]).sum(1)
+        return self.layers(torch.cat([batch["x"], pooled], dim=1))[:, 0]
+
+
+def made(seed: int = 3, dropout: float = 0.2) -> Network:
+    with seeded(seed):
+        return Network(dropout)
+
+
+def loss_of(network: Network):
+    return lambda batch: functional.binary_cross_entropy_with_logits(network(batch), batch["y"], reduction="sum")
+
+
+def data() -> Data:
+    return Data(train=columns(990, 1), valid=columns(300, 2))
+
+
+def main(folder: Path, out: Path, *, slow: bool, dropout: float = 0.2) -> None:
+    torch.set_num_threads(1)
+    network = made(dropout=dropout)
+    plain = loss_of(network)
+
+    def loss(batch):
+        if slow:
+            time.sleep(0.01)
+        return plain(batch)
+
+    run = Run(name="test", seed=5, folder=folder, checkpoint_every_s=0.0)
+    curves = fit_network(network, loss, data(), CONFIG, run)
+    if os.environ.get("RANK", "0") == "0":
+        save_file(network.state_dict(), out / "weights.safetensors")
+        curves.write(out / "curves.json")
+
+
+if __name__ == "__main__":
+    here = Path(sys.argv[2])
+    main(Path(sys.argv[1]), here, slow="--slow" in sys.argv, dropout=0.0 if "--plain" in sys.argv else 0.2)
