@@ -5,28 +5,21 @@ U users, E events, B requests of one chunk, k list length
 
 from __future__ import annotations
 
-import gc
-import platform
-import re
-import resource
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feedwell.core import registry
 from feedwell.core.errors import DataError, UsageError
 from feedwell.core.needs import HistoryNeed
-from feedwell.core.protocols import Interactions, Setting, learns
-from feedwell.core.request import History, Keys, Request, UserSide
+from feedwell.core.protocols import Interactions
+from feedwell.core.request import Keys, Request
+from feedwell.training.source_bench import EVENT, Result, make_source, metered, read_words, request_of
 
 Format = Literal["sequences", "user-item"]
-EVENT = "interaction"
 _CHUNK = 4096
 _LEAST = 3
 _PROTOCOL = (
@@ -59,44 +52,13 @@ class Sequences:
         return np.diff(self.indptr)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """One source's figures at k; times in seconds of wall clock."""
-
-    source: str
-    n_users: int
-    k: int
-    recall: float
-    recall_se: float
-    ndcg: float
-    mrr: float
-    fit_s: float
-    eval_s: float
-    peak_mb: float
-
-    def to_dict(self) -> dict[str, Any]:
-        named = {f"recall@{self.k}": self.recall, f"recall@{self.k}_se": self.recall_se, f"ndcg@{self.k}": self.ndcg}
-        timed = {"fit_s": round(self.fit_s, 4), "eval_s": round(self.eval_s, 4), "peak_mb": round(self.peak_mb, 1)}
-        return {"source": self.source, "n_users": self.n_users, **named, "mrr": self.mrr, **timed}
-
-
-_WORD = re.compile(r"[^ \t\r\n\v\f]+")
-
-
 def read_sequences(path: Path, form: Format = "sequences") -> Sequences:
     """The sequences of a text file: `user item item ...` a line, or `user item` a line in time order.
 
     DataError names the file, the line and what was expected. A user on several lines of the first form is refused: the
     order of their parts is anyone's guess.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"reading sequences from {path}: {error}; expected a UTF-8 text file") from error
-    # Blanks of ASCII only: an id may hold any other.
-    words = [(number, _WORD.findall(line)) for number, line in enumerate(lines, 1) if _WORD.search(line)]
-    if not words:
-        raise DataError(f"reading sequences from {path}: no line with an item; expected '{_LINE[form]}' on each line")
+    words = read_words(path, _LINE[form])
     by_user = _read_lists(path, words) if form == "sequences" else _read_pairs(path, words)
     numbers: dict[str, int] = {}
     item_E = np.array([numbers.setdefault(i, len(numbers)) for items in by_user.values() for i in items], np.int64)
@@ -115,7 +77,7 @@ def evaluate_next_item(
     if not source_names:
         raise UsageError("next-item: no source given; name some, as in --sources popular,transitions")
     task = _Task.of(sequences, on)
-    results = [_evaluate(name, _make(name, k, seed), task, k) for name in source_names]
+    results = [_evaluate(name, make_source("next-item", name, k, seed), task, k) for name in source_names]
     return _PROTOCOL.format(least=_LEAST, question=_QUESTION[on], k=k), results
 
 
@@ -159,61 +121,27 @@ class _Task:
         return self.sequences.item_E[self.until_U]
 
 
-def _make(name: str, k: int, seed: int) -> Any:
-    part: Any = registry.find("source", name)
-    options = {"live": False} if "live" in part.Config.model_fields else {}
-    try:
-        made = part(part.Config(k=k, **options), Setting(name=name, seed=seed, event_types=(EVENT,)))
-    except ValueError as error:
-        raise UsageError(f"next-item: source '{name}' with k = {k}: {error}") from error
-    if not (learns(made) and hasattr(made, "batch")):
-        why = "does not learn from sequences, or has no `batch`"
-        raise UsageError(f"next-item: source '{name}' {why}; try popular, transitions, als")
-    return made
-
-
 def _evaluate(name: str, part: Any, task: _Task, k: int) -> Result:
-    gc.collect()
-    _reset_peak()
-    begin = perf_counter()
-    part.fit(task.data)
-    fitted = perf_counter()
-    answer_U = task.answer_U
-    rank_U = np.concatenate(
-        [
-            _ranks(part.batch(requests), answer_U[at : at + len(requests)], k)
-            for at, requests in _requests(task, part.needs, k)
-        ]
-    )
+    with metered() as meter:
+        part.fit(task.data)
+        meter.fitted()
+        answer_U = task.answer_U
+        rank_U = np.concatenate(
+            [
+                _ranks(part.batch(requests), answer_U[at : at + len(requests)], k)
+                for at, requests in _requests(task, part.needs, k)
+            ]
+        )
     hit_U = (rank_U <= k).astype(np.float64)
-    return Result(
-        source=name,
-        n_users=len(rank_U),
-        k=k,
-        recall=float(hit_U.mean()),
-        recall_se=float(hit_U.std(ddof=1) / np.sqrt(len(hit_U))) if len(hit_U) > 1 else float("nan"),
-        ndcg=float((hit_U / np.log2(rank_U + 1)).mean()),
-        mrr=float((hit_U / rank_U).mean()),
-        fit_s=fitted - begin,
-        eval_s=perf_counter() - fitted,
-        peak_mb=_peak_mb(),
-    )
+    ndcg, mrr = float((hit_U / np.log2(rank_U + 1)).mean()), float((hit_U / rank_U).mean())
+    return Result.of(name, k, meter, recall_U=hit_U, ndcg=ndcg, mrr=mrr)
 
 
 def _requests(task: _Task, needs: Sequence[Any], k: int) -> Iterator[tuple[int, list[Request]]]:
     """(first user, requests) in chunks, so that memory does not grow with the number of users."""
     wanted = [need for need in needs if isinstance(need, HistoryNeed)]
     for at in range(0, len(task.user_U), _CHUNK):
-        yield at, [_request(task.history(u), wanted, k) for u in range(at, min(at + _CHUNK, len(task.user_U)))]
-
-
-def _request(history: Keys, needs: Sequence[HistoryNeed], k: int) -> Request:
-    histories = {}
-    for need in needs:
-        keys_L = history[-need.n :]
-        n = len(keys_L)
-        histories[need] = History(keys_L=keys_L, at_L=np.zeros(n, np.int64), type_L=np.zeros(n, np.int16))
-    return Request(request_id="", user_id="", t=1, n=k, skip=np.unique(history), side=UserSide(histories=histories))
+        yield at, [request_of(task.history(u), wanted, k) for u in range(at, min(at + _CHUNK, len(task.user_U)))]
 
 
 def _ranks(retrieved: Sequence[Any], answer_B: Keys, k: int) -> NDArray[np.float64]:
@@ -249,17 +177,3 @@ def _read_pairs(path: Path, words: list[tuple[int, list[str]]]) -> dict[str, lis
             raise DataError(f"{path}:{number}: {len(line)} words; expected '{_LINE['user-item']}'")
         by_user.setdefault(line[0], []).append(line[1])
     return by_user
-
-
-def _reset_peak() -> None:
-    """Starts the peak of resident memory anew, where the system lets us (Linux); elsewhere it only grows."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def _peak_mb() -> float:
-    with suppress(OSError):
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
-    unit = 1 << 20 if platform.system() == "Darwin" else 1 << 10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
