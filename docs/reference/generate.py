@@ -32,7 +32,7 @@ A changed *fit* key needs a new artifact (`feedwell train`), a changed *serve* k
 PARTS = (
     ("source", "Sources", "`[source.<name>]`, with `kind` where the name is your own"),
     ("filter", "Filters", "`[filter.<name>]`, with `kind` where the name is your own"),
-    ("scorer", "Scorers", "`[ranker]` and `[value]`, by `kind`"),
+    ("scorer", "Scorers", "`[ranker]`, `[calibration]` and `[value]`, by `kind`"),
     ("slate", "Slates", "`[slate]`, by `kind`"),
     (
         "embedder",

@@ -31,6 +31,7 @@ from feedwell.pipeline.path import RequestPath, Served, Wish
 from feedwell.pipeline.project_file import parse_project
 from feedwell.pipeline.project_folder import STATE_FOLDER, load_plugins, load_project, read_text
 from feedwell.pipeline.projector import Projector
+from feedwell.pipeline.record import UNCALIBRATED
 from feedwell.pipeline.served import ServedEvents
 from feedwell.serving.reload import FeatureSets, current, load_release
 from feedwell.stores.ids import IdStore
@@ -349,7 +350,7 @@ class Recommendation:
             for mask in record.sources
         ]
         for name, values in record.predictions.items():
-            if name != "value":
+            if name != "value" and not name.startswith(UNCALIBRATED):
                 columns[f"p_{name}"] = values
         return pa.table(columns)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
-from feedwell.metrics.calibration import Calibration, Histogram, auc, auc_interval, grouped_auc
+from feedwell.metrics.calibration import Calibration, Histogram, Reliability, auc, auc_interval, grouped_auc
 
 rows = st.lists(
     st.tuples(st.integers(0, 3), st.sampled_from([0.0, 1.0]), st.sampled_from([0.1, 0.25, 0.5, 0.9])),
@@ -80,3 +80,25 @@ def test_histograms_merge_and_approach_the_exact_auc():
     assert merged.ece == pytest.approx(whole.ece)
     assert merged.auc == pytest.approx(auc(y, p), abs=2e-3)
     assert Histogram.of(y, p, 10).ece < 0.03 < Histogram.of(y, p**3, 10).ece
+
+
+def test_reliability_has_bins_of_equal_mass_and_keeps_ties_together():
+    rng = np.random.default_rng(0)
+    p = rng.beta(0.5, 20, 20_000)
+    y = (rng.random(20_000) < p).astype(float)
+    found = Reliability.of(y, p, bins=10)
+    assert found.n_B.tolist() == pytest.approx([2000] * 10, rel=0.01)
+    assert (np.diff(found.p_B) > 0).all()
+    assert found.n_B @ found.y_B == pytest.approx(y.sum())
+    assert found.ece < 0.005 < 0.02 < Reliability.of(y, np.sqrt(p)).ece
+    assert len(Reliability.of(y, np.full(20_000, 0.5), bins=10).n_B) == 1
+    assert np.isnan(Reliability.of(np.full(3, np.nan), np.ones(3)).ece)
+
+
+def test_reliability_weighs_rows_by_what_they_stand_for():
+    p, y = np.array([0.1, 0.2, 0.8, 0.9]), np.array([0.0, 0.0, 1.0, 1.0])
+    times = np.array([3, 1, 2, 0])
+    one = Reliability.of(y, p, times.astype(float), bins=2)
+    other = Reliability.of(np.repeat(y, times), np.repeat(p, times), bins=2)
+    assert one.p_B.tolist() == pytest.approx(other.p_B.tolist())
+    assert one.ece == pytest.approx(other.ece)

@@ -19,7 +19,7 @@ def test_a_light_ranker_is_trained_on_the_same_rows_and_released(shop):
     ws = shop(("[ranker]", '[light]\nkind = "logistic"\nkeep = 8\n\n[ranker]'))
     report = ws.train()
     release = ws.releases.verify(report.release_id)
-    assert set(release.artifacts) == {"source.als", "light", "ranker"}
+    assert set(release.artifacts) == {"source.als", "light", "ranker", "calibration"}
     assert release.artifacts["light"].startswith("light/logistic/")
     assert report.cost["fit light"]["cpu_s"] > 0
     ws.publish(force=True)
@@ -35,7 +35,7 @@ def test_from_events_to_a_published_release(shop):
     assert ws.releases.channel("candidate") == report.release_id
     assert ws.releases.channel("champion") is None
     release = ws.releases.verify(report.release_id)
-    assert set(release.artifacts) == {"source.als", "ranker"}
+    assert set(release.artifacts) == {"source.als", "ranker", "calibration"}
     assert release.watermark == ws.log.high_water()[1]
     assert json.loads(json.dumps(report.to_dict()))["release_id"] == report.release_id
 
@@ -57,6 +57,15 @@ def test_from_events_to_a_published_release(shop):
     assert {r.feature for r in report.coverage} >= {"item_views_7d", "retrieval.source.als"}
     assert all(r.gap == 0 for r in report.coverage if r.declared)
     assert report.cost["fit ranker"]["cpu_s"] > 0
+    assert report.cost["fit calibration"]["cpu_s"] > 0
+    _, exposures = ([c for c in evaluation.calibration if c.over == over] for over in ("candidates", "exposures"))
+    assert [(c.objective, c.kind, c.method) for c in exposures] == [("buy", "binary", "beta")]
+    assert exposures[0].outcomes > 10
+    served = next(h for h in evaluation.heads if h.name == "xgboost" and h.over == "exposures")
+    assert served.ece == exposures[0].after.ece
+    assert served.log_loss.value == pytest.approx(exposures[0].after.log_loss.value)
+    change = exposures[0].after.log_loss.value - exposures[0].before.log_loss.value
+    assert exposures[0].log_loss_difference.value == pytest.approx(change)
     assert sum(report.n_exposures.values()) == sum(report.labels["buy"].values())
 
     published = ws.publish()

@@ -1,7 +1,7 @@
 """The project: everything that `feedwell.toml` declares, typed and frozen. `pipeline.project_file` reads the text.
 
-Sections that parts read (`source.*`, `filter.*`, `light`, `ranker`, `value`, `slate`) keep their keys as they came;
-each part's own `Config` types them. Durations are µs (core.durations).
+Sections that parts read (`source.*`, `filter.*`, `light`, `ranker`, `calibration`, `value`, `slate`) keep their keys as
+they came; each part's own `Config` types them. Durations are µs (core.durations).
 """
 
 from __future__ import annotations
@@ -247,6 +247,7 @@ class Project(Section):
     filter: Mapping[str, PartSection] = Field(default_factory=dict)
     light: LightSection | None = None
     ranker: PartSection | None = None
+    calibration: PartSection = PartSection(kind="calibration")
     value: PartSection = PartSection(kind="value")
     slate: SlateSection = SlateSection()
     metric: Mapping[str, PartSection] = Field(default_factory=dict)

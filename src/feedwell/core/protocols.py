@@ -99,6 +99,7 @@ class Interactions:
 class RankingRows:
     """Training rows of a ranker: `features_NF` float32 (NaN = missing), `labels` objective → y_N (NaN: window not
     closed or not defined), `group_N` the row's request, `weight_N`, `valid_N` rows kept back for early stopping.
+    `predictions`: objective → the fitted ranker's p_N, for what is fitted on top of it.
     """
 
     features_NF: NDArray[np.float32]
@@ -107,6 +108,7 @@ class RankingRows:
     group_N: Keys
     weight_N: Float
     valid_N: NDArray[np.bool_]
+    predictions: Mapping[str, Float] = field(default_factory=dict)
 
 
 Examples = tuple[Mapping[str, Any], ...]

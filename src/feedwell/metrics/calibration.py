@@ -1,4 +1,4 @@
-"""How good predicted probabilities are: log loss, AUC (exact), grouped AUC, expected calibration error.
+"""How good predictions are: log loss, AUC (exact), grouped AUC, reliability with its expected calibration error.
 
 Log loss and grouped AUC are means over rows and users, so they merge as Ratios. AUC is exact offline; where parts must
 merge, `Histogram` adds up and gives it within a bin's width.
@@ -100,6 +100,37 @@ class Histogram:
         below_B = np.cumsum(negatives_B) - negatives_B
         pairs = float(self.y_B.sum() * negatives_B.sum())
         return float((self.y_B * (below_B + negatives_B / 2)).sum() / pairs) if pairs else float("nan")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reliability:
+    """What was predicted beside what came of it, in bins of equal weight, lowest first: weight, mean p and mean y of
+    each. Equal mass: with rare outcomes nearly all rows would share the first bin of equal width."""
+
+    n_B: Float
+    p_B: Float
+    y_B: Float
+
+    @staticmethod
+    def of(y_N: Float, p_N: Float, weight_N: Float | None = None, *, bins: int = 20) -> Reliability:
+        """Equal predictions stay in one bin, so there may be fewer than `bins`; rows with a NaN are left out."""
+        weight_N = np.ones(len(y_N)) if weight_N is None else weight_N
+        known = ~np.isnan(y_N) & ~np.isnan(p_N) & (weight_N > 0)
+        y, p, w = y_N[known], p_N[known], weight_N[known]
+        tie_p, tie = np.unique(p, return_inverse=True)
+        w_U = np.bincount(tie, weights=w, minlength=len(tie_p))
+        middle_U = np.cumsum(w_U) - w_U / 2
+        at_U = np.minimum((middle_U / max(float(w.sum()), 1e-300) * bins).astype(np.int64), bins - 1)
+        used, at = np.unique(at_U[tie], return_inverse=True)
+        n_B = np.bincount(at, weights=w, minlength=len(used)).astype(np.float64)
+        p_B, y_B = (np.bincount(at, weights=w * v, minlength=len(used)) / n_B for v in (p, y))
+        return Reliability(n_B=n_B, p_B=p_B, y_B=y_B)
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: the weighted mean over bins of |mean y - mean p|; NaN without rows."""
+        total = float(self.n_B.sum())
+        return float(self.n_B @ np.abs(self.y_B - self.p_B) / total) if total else float("nan")
 
 
 def log_losses(y_N: Float, p_N: Float) -> Float:

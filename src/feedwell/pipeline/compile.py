@@ -48,6 +48,7 @@ class Pipeline:
     late_filters: Mapping[str, Filter]
     light: Scorer | None
     ranker: Scorer | None
+    calibration: Scorer | None
     value: Scorer
     slate: SlatePolicy
     item_columns: tuple[str, ...]
@@ -103,6 +104,7 @@ def part_names(project: Project) -> list[str]:
         *(f"source.{n}" for n in project.source),
         *(f"filter.{n}" for n in project.filter),
         *(name for name, section in declared.items() if section is not None),
+        *(["calibration"] if _predicts(project) else []),
         "value",
         "slate",
     ]
@@ -213,6 +215,7 @@ def compile_pipeline(
         late_filters=late,
         light=ready.get("light"),
         ranker=ready.get("ranker"),
+        calibration=ready.get("calibration"),
         value=ready["value"],
         slate=ready["slate"],
         item_columns=tuple(c.name for c in features.item_columns),
@@ -270,7 +273,7 @@ class Compiled:
         shared: dict[str, Any] = {}
         if base is not None:
             same = [n for n in part_names(project) if _same(project, base.project, n)]
-            last = {"light": base.light, "ranker": base.ranker, "value": base.value, "slate": base.slate}
+            last = {name: getattr(base, name) for name in ("light", "ranker", "calibration", "value", "slate")}
             loaded = {**base.sources, **base.filters, **last}
             shared = {name: loaded[name] for name in same if loaded.get(name) is not None}
         return compile_pipeline(
@@ -301,6 +304,8 @@ def _section(project: Project, name: str) -> tuple[str, PartSection, str]:
         return "scorer", project.light, project.light.kind
     if name == "ranker" and project.ranker is not None:
         return "scorer", project.ranker, project.ranker.kind
+    if name == "calibration" and _predicts(project):
+        return "scorer", project.calibration, project.calibration.kind or "calibration"
     if name == "value":
         return "scorer", project.value, project.value.kind or "value"
     if name == "slate":
@@ -309,6 +314,11 @@ def _section(project: Project, name: str) -> tuple[str, PartSection, str]:
     if kind not in ("source", "filter") or own not in declared:
         raise UsageError(f"the project declares no part '{name}'; there are {', '.join(part_names(project))}")
     return kind, declared[own], declared[own].kind or own
+
+
+def _predicts(project: Project) -> bool:
+    """Whether a ranker learns what it predicts: only then is there something to calibrate on."""
+    return project.ranker is not None and learns(registry.find("scorer", project.ranker.kind))
 
 
 def _same(one: Project, other: Project, name: str) -> bool:

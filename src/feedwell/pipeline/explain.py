@@ -8,7 +8,7 @@ from typing import Any
 from feedwell.core.project import Project
 from feedwell.core.slate import SlateRecord
 from feedwell.pipeline.project_file import variant
-from feedwell.pipeline.record import RETRIEVED
+from feedwell.pipeline.record import RETRIEVED, UNCALIBRATED
 
 Names = Callable[[Sequence[int]], Sequence[str | None]]
 """Item keys → outside ids; None for one that is gone."""
@@ -56,6 +56,9 @@ def lines_of(explained: Mapping[str, Any]) -> Iterator[str]:
         terms = [_term(name, slot["predictions"]) for name in slot["predictions"]]
         if terms:
             yield f"     {' + '.join(terms)}"
+        raw = [f"{name} {_text(p['uncalibrated'])}" for name, p in slot["predictions"].items() if "uncalibrated" in p]
+        if raw:
+            yield f"     before calibration: {', '.join(raw)}"
         known = {name: v for name, v in slot["features"].items() if v is not None}
         if known:
             yield "     " + ", ".join(f"{name} {v:g}" for name, v in list(known.items())[:6])
@@ -90,11 +93,7 @@ def _slot(
         "item_id": item_id,
         "sources": sources,
         "features": _numbers(dict(zip(record.feature_names, features, strict=True))),
-        "predictions": {
-            name: {"prediction": _number(p[i]), "weight": weights[name], "given": project.objective[name].given}
-            for name, p in record.predictions.items()
-            if name in weights
-        },
+        "predictions": {name: _prediction(record, i, name, project) for name in record.predictions if name in weights},
         "value": _number(record.predictions.get("value", [])[i] if "value" in record.predictions else None),
         "utility": _number(record.utility[i]),
         "propensity": record.propensity[i],
@@ -103,6 +102,17 @@ def _slot(
     if trace is not None:
         slot["retrieval_scores"] = {name: _score(trace["retrieved"][name], record.keys[i]) for name in sources}
     return slot
+
+
+def _prediction(record: SlateRecord, i: int, name: str, project: Project) -> dict[str, Any]:
+    """What was predicted of one slot; `uncalibrated`: what the ranker said before calibration, where that differs."""
+    told = {
+        "prediction": _number(record.predictions[name][i]),
+        "weight": weights_of(project)[name],
+        "given": project.objective[name].given,
+    }
+    raw = record.predictions.get(UNCALIBRATED + name)
+    return told if raw is None else told | {"uncalibrated": _number(raw[i])}
 
 
 def _not_shown(trace: Mapping[str, Any], names: Names) -> list[dict[str, Any]]:

@@ -113,6 +113,7 @@ def _parts(project: Project, data: Mapping[str, Any], events: set[str]) -> Itera
     for name, ranker in (("light", project.light), ("ranker", project.ranker)):
         if ranker is not None:
             sections.append(("scorer", (name,), ranker, ranker.kind))
+    sections.append(("scorer", ("calibration",), project.calibration, project.calibration.kind or "calibration"))
     sections.append(("scorer", ("value",), project.value, project.value.kind or "value"))
     sections.append(("slate", ("slate",), project.slate, project.slate.kind))
     for kind, path, part, name in sections:
@@ -143,6 +144,8 @@ def _references(project: Project, data: Mapping[str, Any], events: set[str]) -> 
     yield from _events(("data", "exposure"), project.data.exposure, events)
     if project.light is not None and "ranker" not in data:
         yield Finding(("light",), "chooses what [ranker] scores, and there is none", "a [ranker], or no [light]")
+    if "calibration" in data and "ranker" not in data:
+        yield Finding(("calibration",), "mends what [ranker] predicts, and there is none", "a [ranker]")
     objectives, sources = _keys(data, "objective"), _keys(data, "source")
     if project.evaluate.relevant is not None and project.evaluate.relevant not in objectives:
         yield _unknown(("evaluate", "relevant"), "objective", project.evaluate.relevant, objectives)

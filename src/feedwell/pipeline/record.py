@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from feedwell.pipeline.compile import Pipeline
 
 RETRIEVED, IN_SLATE = "retrieved", "in slate"
+UNCALIBRATED = "uncalibrated."
+"""Before an objective's name: what the ranker predicted, where calibration changed it."""
 
 
 @dataclass(frozen=True, kw_only=True)

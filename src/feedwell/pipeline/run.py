@@ -23,7 +23,7 @@ from feedwell.pipeline.ask import Answer, Ask, Reader
 from feedwell.pipeline.draws import RecordedStep
 from feedwell.pipeline.gather import Pace, brought, gather
 from feedwell.pipeline.notes import Notes
-from feedwell.pipeline.record import Ran, slate_record, trace_of
+from feedwell.pipeline.record import UNCALIBRATED, Ran, slate_record, trace_of
 from feedwell.pipeline.returned import sound_columns, sound_rows
 from feedwell.pipeline.screen import Pool, locked, screened
 from feedwell.pipeline.tape import Taped
@@ -198,9 +198,21 @@ def _valued(
     columns = dict(_columns_of(name, ranker, request, live, notes))
     value_N = columns.pop(VALUE, None)
     live = live.with_columns(predictions={name: locked(p_N) for name, p_N in columns.items()})
+    if columns and name == "ranker" and pipeline.calibration is not None:
+        live = _calibrated(pipeline.calibration, request, live, notes)
     if value_N is None and columns:
         value_N = _columns_of("value", pipeline.value, request, live, notes).get(VALUE)
     return live if value_N is None else live.with_columns(value_N=locked(value_N))
+
+
+def _calibrated(calibration: Scorer, request: Request, live: Candidates, notes: Notes) -> Candidates:
+    """With calibrated predictions, what the ranker said kept beside them where it differs; as they were if it fails."""
+    before = live.predictions
+    after = _columns_of("calibration", calibration, request, live, notes)
+    after = {name: locked(c_N) for name, c_N in after.items() if name in before}
+    moved = [name for name, c_N in after.items() if not np.array_equal(c_N, before[name], equal_nan=True)]
+    raw = {UNCALIBRATED + name: before[name] for name in moved}
+    return live.with_columns(predictions={**before, **after, **raw})
 
 
 def _columns_of(name: str, part: Any, request: Request, live: Candidates, notes: Notes) -> Mapping[str, Float]:

@@ -134,6 +134,7 @@ def ranking_rows(seed: int = 1, n: int = 400) -> RankingRows:
         group_N=np.arange(n) // 10,
         weight_N=rng.random(n) + 0.5,
         valid_N=np.arange(n) % 5 == 0,
+        predictions={name: rng.random(n) for name in ("click", "buy", "dwell", "hide")},
     )
 
 

@@ -19,7 +19,7 @@ from feedwell.metrics.beyond_accuracy import BeyondAccuracy
 from feedwell.training.compare import differences, statements
 from feedwell.training.inputs import Inputs
 from feedwell.training.metric_set import MetricSet, metric_set
-from feedwell.training.report import EvaluateReport, HeadRow, SliceRow, SystemRow
+from feedwell.training.report import CalibrationRow, EvaluateReport, HeadRow, SliceRow, SystemRow
 from feedwell.training.walk import PIPELINE, Walked, relevant_name
 
 _QUARTERS = 4
@@ -33,6 +33,7 @@ def report(
     walked: Walked,
     *,
     heads: tuple[HeadRow, ...] = (),
+    calibration: tuple[CalibrationRow, ...] = (),
     cost: Mapping[str, float] | None = None,
 ) -> EvaluateReport:
     """The evaluation of what a walk answered. Requests with nothing relevant count for coverage and diversity only."""
@@ -59,6 +60,7 @@ def report(
         rows=rows,
         differences=compared,
         heads=heads,
+        calibration=calibration,
         slices=_slices(walked, by_name, metrics, bootstrap),
         statements=statements([d for d in compared if d.metric.startswith("ndcg")]) + head_statements(heads),
         degraded=dict(walked.degraded),

@@ -10,30 +10,31 @@ import numpy as np
 from feedwell.core.candidates import Float
 from feedwell.core.errors import DataError
 from feedwell.core.project import Project
-from feedwell.core.protocols import RankingRows
 from feedwell.core.registry import find
-from feedwell.metrics.calibration import Calibration, auc_interval
+from feedwell.metrics.calibration import Calibration, Reliability, auc_interval
 from feedwell.pipeline.compile import setting_of
+from feedwell.training.calibrate import CANDIDATES, EXPOSURES
+from feedwell.training.parts import RANKER, Parts, predicted
 from feedwell.training.report import HeadRow
 from feedwell.training.rows import Rows, servable
 
 CONSTANT, POPULARITY, LOGISTIC = "constant", "popularity", "logistic"
-EXPOSURES, CANDIDATES = "exposures", "candidates"
 _PRIOR = 20.0
 
 
-def head_rows(project: Project, ranker: Any, train: Rows, test: Rows, *, bootstrap: int = 200) -> tuple[HeadRow, ...]:
-    """One row per model and binary objective: the ranker, a constant, the item's own rate and a logistic regression.
+def head_rows(project: Project, parts: Parts, train: Rows, test: Rows, *, bootstrap: int = 200) -> tuple[HeadRow, ...]:
+    """One row per model and binary objective: the ranker as it would be served, a constant, the item's own rate and a
+    logistic regression.
 
     All are judged on the same rows of the test span whose window has closed: its exposures, whoever showed them, and
     the candidates that our own sources retrieved, which is what the ranker is fitted for.
     """
     models: dict[str, Mapping[str, Float]] = {}
-    if ranker is not None:
-        models[project.ranker.kind if project.ranker else "ranker"] = predictions(ranker, test)
+    if RANKER in parts.fitted:
+        models[project.ranker.kind if project.ranker else RANKER] = parts.predict(test.ranking)
     logistic = _logistic(project, servable(train)[0])
     if logistic is not None and LOGISTIC not in models:
-        models[LOGISTIC] = predictions(logistic, test)
+        models[LOGISTIC] = predicted(logistic, test.ranking)
     scopes = {EXPOSURES: (train.exposed_N, test.exposed_N), CANDIDATES: (train.retrieved_N, test.retrieved_N)}
     rows = []
     for over, (learned_N, inside_N) in scopes.items():
@@ -62,17 +63,8 @@ def judge(model: str, objective: str, over: str, rows: Rows, known_N: Any, p_n: 
         auc=auc_interval(user_n, y_n, p_n, bootstrap=max(bootstrap, 20)),
         grouped_auc=stats.interval("grouped_auc"),
         log_loss=stats.interval("log_loss"),
-        ece=family.histogram(y_n, p_n, weight_n).ece,
+        ece=Reliability.of(y_n, p_n, weight_n).ece,
     )
-
-
-def predictions(ranker: Any, rows: Rows) -> Mapping[str, Float]:
-    """objective → p_N of a fitted ranker for rows in the training order of features."""
-    names = rows.ranking.feature_names
-    wanted = tuple(ranker.features)
-    x_NF = rows.ranking.features_NF[:, [names.index(n) for n in wanted]]
-    found: Mapping[str, Float] = ranker.predict(np.ascontiguousarray(x_NF))
-    return found
 
 
 def _logistic(project: Project, train: Rows) -> Any:
@@ -103,12 +95,3 @@ def _item_rates(train: Rows, inside_N: Any, name: str, item_n: Any) -> Float:
     y_I = np.bincount(item, weights=w * (y[known] > 0), minlength=size)
     rate_I = (y_I + _PRIOR * _rate(train, inside_N, name)) / (n_I + _PRIOR)
     return np.asarray(rate_I[item_n], np.float64)
-
-
-def carve_valid(rows: RankingRows, t_N: Any, share: float = 0.2) -> Any:
-    """valid_N: the last `share` of the requests by time; none where there are fewer than 5."""
-    groups, first = np.unique(rows.group_N, return_index=True)
-    if len(groups) < 5:
-        return np.zeros(len(t_N), np.bool_)
-    order = groups[np.argsort(t_N[first], kind="stable")]
-    return np.isin(rows.group_N, order[int(len(order) * (1 - share)) :])

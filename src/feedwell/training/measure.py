@@ -17,17 +17,18 @@ from feedwell.data.labels import CLOSES, UNTIL, labels
 from feedwell.data.split import SPANS, Spans
 from feedwell.pipeline.compile import Pipeline
 from feedwell.pipeline.replay import replay_requests
+from feedwell.training.calibrate import calibration_rows, fit_in_order
 from feedwell.training.coverage import coverage_rows, label_counts, require_coverage, served_slots
 from feedwell.training.evaluate import report
-from feedwell.training.heads import carve_valid, head_rows
+from feedwell.training.heads import head_rows
 from feedwell.training.inputs import Inputs, measured
 from feedwell.training.leakage import batch_reading, future_leaks, require_no_leaks, suspicious
-from feedwell.training.parts import RANKER, Parts, fit_rankers, fit_sources
-from feedwell.training.report import CoverageRow, EvaluateReport, HeadRow
+from feedwell.training.parts import CALIBRATION, Parts, fit_sources
+from feedwell.training.report import CalibrationRow, CoverageRow, EvaluateReport, HeadRow
 from feedwell.training.rows import Names, RowBuilder, Rows, servable
 from feedwell.training.walk import Moments, Walked, asks_of, moments_of, walk
 
-_TRAIN_SPANS, _TEST = (1, 2), 3
+_TRAIN_SPANS, _CALIBRATION, _TEST = (1, 2), 2, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +73,9 @@ def measure(
         warnings += [str(leak) for leak in suspicious(train_rows)]
         inputs.progress("fit the ranker", 0, None)
         fitted_on, note = servable(train_rows)
-        rankers = fit_rankers(project, first.features, fitted_on.ranking)
+        rankers = fit_in_order(first, fitted_on, cut.span(fitted_on.user_N, fitted_on.t_N) == _CALIBRATION)
         warnings += [note] if note else []
+        warnings += getattr(rankers.fitted.get(CALIBRATION), "warnings", ())
     inputs.progress("fit sources on all before the test", 0, None)
     parts = fit_sources(project, events.before(cut, _TEST))
     if rankers is not None:
@@ -91,10 +93,12 @@ def measure(
     seen = _coverage(inputs, parts, pipeline, train_rows, test_rows)
     require_coverage(project, parts.features, seen)
     heads: tuple[HeadRow, ...] = ()
+    calibration: tuple[CalibrationRow, ...] = ()
     if train_rows is not None and test_rows is not None:
         inputs.progress("judge the heads", 0, None)
-        heads = head_rows(project, parts.fitted.get(RANKER), train_rows, test_rows)
-    evaluation = report(inputs, project, cut, walked, heads=heads, cost=cost.to_dict())
+        heads = head_rows(project, parts, train_rows, test_rows)
+        calibration = calibration_rows(parts, test_rows)
+    evaluation = report(inputs, project, cut, walked, heads=heads, calibration=calibration, cost=cost.to_dict())
     return Measured(
         parts=parts,
         moments=moments,
@@ -134,7 +138,7 @@ def _labelled(inputs: Inputs, events: UserEvents, cut: Spans) -> pa.Table:
 
 
 def _train_rows(inputs: Inputs, first: Parts, events: UserEvents, cut: Spans, shown: pa.Table, span_X: Any) -> Rows:
-    """Rows of the ranker's and the calibration span; the latter is what early stopping watches."""
+    """Rows of the ranker's and the calibration span."""
     project = inputs.project
     pipeline = first.pipeline()
     moments = _exposure_moments(shown, span_X, project.train.max_requests)
@@ -147,11 +151,7 @@ def _train_rows(inputs: Inputs, first: Parts, events: UserEvents, cut: Spans, sh
         )
     builder = RowBuilder(inputs, first.features, events, kept, Names.of_pipeline(pipeline))
     _visit(inputs, pipeline, cut, moments, builder)
-    rows = builder.build()
-    valid = cut.span(rows.user_N, rows.t_N) == 2
-    if not valid.any() or valid.all():
-        valid = carve_valid(rows.ranking, rows.t_N)
-    return rows.with_valid(valid)
+    return builder.build()
 
 
 def _visit(inputs: Inputs, pipeline: Pipeline, cut: Spans, moments: Moments, builder: RowBuilder) -> None:

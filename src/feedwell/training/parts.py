@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from feedwell.core.candidates import Float
 from feedwell.core.project import Project
 from feedwell.core.protocols import Interactions, RankingRows, learns
 from feedwell.features import FeatureSet
@@ -14,7 +17,9 @@ from feedwell.training.inputs import Cost, measured
 
 RANKER = "ranker"
 RANKERS = ("light", RANKER)
-"""What learns from ranking rows, in the order of the flow; all others learn from interactions."""
+"""What learns from ranking rows, in the order of the flow."""
+CALIBRATION = "calibration"
+"""Learns from what the ranker predicts for rows that it has not seen; all others learn from interactions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +42,18 @@ class Parts:
             project = project.model_copy(update=dict.fromkeys(RANKERS))
         return compile_pipeline(project, {}, self.features, shared=self.fitted, project_digest=self.project.digest)
 
+    def predict(self, rows: RankingRows, *, calibrated: bool = True) -> Mapping[str, Float]:
+        """objective → what the ranker predicts for rows in the training order of features, as it would be served."""
+        found = predicted(self.fitted[RANKER], rows)
+        calibration = self.fitted.get(CALIBRATION)
+        return found if calibration is None or not calibrated else calibration.calibrated(found)
+
 
 def fit_sources(project: Project, data: Interactions) -> Parts:
     """Every source that learns, fitted; filters, slates and live sources have nothing to fit."""
     fitted, costs = {}, {}
     for name in part_names(project):
-        if name in RANKERS:
+        if name in (*RANKERS, CALIBRATION):
             continue
         part = make_part(project, name)
         if learns(part):
@@ -61,6 +72,22 @@ def fit_rankers(project: Project, features: FeatureSet, rows: RankingRows) -> Pa
             part.fit(rows)
         fitted[name], costs[name] = part, cost
     return Parts(project=project, features=features, fitted=fitted, cost=costs)
+
+
+def fit_calibration(rankers: Parts, rows: RankingRows) -> Parts:
+    """The rankers with what makes their predictions mean what they say, fitted on rows that they have not seen."""
+    part = make_part(rankers.project, CALIBRATION)
+    with measured() as cost:
+        part.fit(replace(rows, predictions=predicted(rankers.fitted[RANKER], rows)))
+    fitted, costs = {**rankers.fitted, CALIBRATION: part}, {**rankers.cost, CALIBRATION: cost}
+    return replace(rankers, fitted=fitted, cost=costs)
+
+
+def predicted(ranker: Any, rows: RankingRows) -> Mapping[str, Float]:
+    """objective → p_N of a fitted ranker for rows in the training order of features."""
+    columns = [rows.feature_names.index(name) for name in ranker.features]
+    found: Mapping[str, Float] = ranker.predict(np.ascontiguousarray(rows.features_NF[:, columns]))
+    return found
 
 
 def fit_config(part: Any) -> dict[str, Any]:

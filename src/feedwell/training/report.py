@@ -61,6 +61,34 @@ class HeadRow(Report):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReliabilityRow(Report):
+    """Mean prediction and mean outcome in bins of equal weight, lowest first; `ece` the mean distance of the two, in
+    the outcome's unit."""
+
+    predicted: tuple[float, ...]
+    happened: tuple[float, ...]
+    weight: tuple[float, ...]
+    ece: float
+    log_loss: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationRow(Report):
+    """What calibration did to one objective's predictions in the test span, by rows as `HeadRow` counts them; log loss
+    is NaN where the outcome is not binary."""
+
+    objective: str
+    kind: str
+    method: str
+    over: str
+    n: int
+    outcomes: int
+    before: ReliabilityRow
+    after: ReliabilityRow
+    log_loss_difference: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
 class SliceRow(Report):
     slice: str
     name: str
@@ -81,6 +109,7 @@ class EvaluateReport(Report):
     rows: tuple[SystemRow, ...]
     differences: tuple[DifferenceRow, ...] = ()
     heads: tuple[HeadRow, ...] = ()
+    calibration: tuple[CalibrationRow, ...] = ()
     slices: tuple[SliceRow, ...] = ()
     statements: tuple[str, ...] = ()
     degraded: Mapping[str, int] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """Train: from a sealed log to a release in the candidate channel, one stage after the other.
 
-    spans → sources on the first → replay: rows of the second and third → ranker → sources again on all before the test
+    spans → sources on the first → replay: rows of the second and third → ranker on those of the second, its predictions
+    calibrated on those of the third → sources again on all before the test
     → replay of the test: the table, the heads, feature coverage → everything again on all data → release
 
 Sources that the table judges have seen everything before the test, the ranker what sources fitted on the first span
@@ -9,24 +10,23 @@ retrieved after it. Whatever is released is fitted once more on all data, and it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from feedwell.core.artifact import CANDIDATE, CHAMPION, Release
-from feedwell.core.candidates import Float
 from feedwell.data.interactions import UserEvents, user_events
 from feedwell.data.split import Spans, spans
+from feedwell.training.calibrate import carve_valid, fit_in_order
 from feedwell.training.compare import MOVED, psi
 from feedwell.training.gates import check_gates
-from feedwell.training.heads import carve_valid
 from feedwell.training.inputs import Cost, Inputs, measured
 from feedwell.training.measure import Measured, measure
-from feedwell.training.parts import RANKER, RANKERS, Parts, fit_config, fit_rankers, fit_sources
+from feedwell.training.parts import CALIBRATION, RANKERS, Parts, fit_config, fit_sources
 from feedwell.training.report import EvaluateReport, Gate, TrainReport
 from feedwell.training.rows import Rows, join, servable
 from feedwell.training.walk import PIPELINE
+
+_KEPT = 0.1
+"""Of the requests behind a release, the share that stops the ranker and the share that calibrates it."""
 
 
 def train(inputs: Inputs, *, channel: str = CANDIDATE, max_requests: int | None = None) -> TrainReport:
@@ -52,6 +52,8 @@ def train(inputs: Inputs, *, channel: str = CANDIDATE, max_requests: int | None 
         for name, value in drift.items()
         if value > MOVED
     ]
+    told = getattr(final.fitted.get(CALIBRATION), "warnings", ())
+    warnings += [f"fitted on all data: {why}" for why in told if why not in found.warnings]
     gates = check_gates(inputs, events, cut, found)
     costs |= {f"fit {name}": cost for name, cost in final.cost.items()}
     release_id = _release(inputs, final, cut, found, gates)
@@ -72,29 +74,27 @@ def train(inputs: Inputs, *, channel: str = CANDIDATE, max_requests: int | None 
 
 
 def _refit(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured) -> tuple[Parts, dict[str, float]]:
-    """Sources on everything; the ranker on the rows of all spans, its last stretch of time kept for early stopping."""
+    """Sources on everything; the ranker on the rows of all spans, the stretch before the last kept for early stopping,
+    the last for calibration."""
     project = inputs.project
     final = fit_sources(project, events.before(cut, 4))
     drift: dict[str, float] = {}
     if found.train is not None and found.test is not None:
         rows, _ = servable(join([found.train, found.test]))
-        rows = rows.with_valid(carve_valid(rows.ranking, rows.t_N, 0.1))
-        final = final.with_rankers(fit_rankers(project, final.features, rows.ranking))
-        drift = _drift(found.parts.fitted[RANKER], final.fitted[RANKER], found.test)
+        last_N = carve_valid(rows.ranking, rows.t_N, _KEPT)
+        final = final.with_rankers(fit_in_order(final, rows, last_N, stopping=_KEPT))
+        drift = _drift(found.parts, final, found.test)
     return final, drift
 
 
-def _drift(judged: Any, released: Any, rows: Rows) -> dict[str, float]:
-    """objective → PSI between the judged and the released ranker's scores of the candidates of the test span."""
+def _drift(judged: Parts, released: Parts, rows: Rows) -> dict[str, float]:
+    """objective → PSI between the judged and the released predictions for the candidates of the test span."""
     sampled = ~rows.exposed_N
     if not sampled.any():
         return {}
-    names = rows.ranking.feature_names
-    scores: list[Mapping[str, Float]] = []
-    for ranker in (judged, released):
-        columns = [names.index(n) for n in ranker.features]
-        scores.append(ranker.predict(np.ascontiguousarray(rows.ranking.features_NF[sampled][:, columns])))
-    return {name: psi(scores[0][name], scores[1][name]) for name in scores[0] if name in scores[1]}
+    candidates = rows.take(sampled).ranking
+    before, after = judged.predict(candidates), released.predict(candidates)
+    return {name: psi(before[name], after[name]) for name in before if name in after}
 
 
 def _release(inputs: Inputs, parts: Parts, cut: Spans, found: Measured, gates: tuple[Gate, ...]) -> str:
@@ -106,7 +106,7 @@ def _release(inputs: Inputs, parts: Parts, cut: Spans, found: Measured, gates: t
         kind, _, own = name.partition(".")
         artifacts[name] = store.write_artifact(
             kind,
-            own or (getattr(project, name).kind if name in RANKERS else name),
+            own or (getattr(project, name).kind if name in (*RANKERS, CALIBRATION) else name),
             part.save,
             config=fit_config(part),
             window=(0, cut.end),
