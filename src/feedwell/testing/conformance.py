@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from feedwell.core import registry
 from feedwell.core.candidates import Retrieved
 from feedwell.core.errors import NotTrained
-from feedwell.core.keys import avoided, contains
+from feedwell.core.keys import avoided, contains, union
 from feedwell.core.needs import ColumnNeed, FeatureNeed, HistoryNeed, ObjectsNeed, RankingNeed
 from feedwell.core.protocols import Examples, learns
 from feedwell.core.sampler import build_slate
@@ -133,7 +133,9 @@ def _retrieves_distinct_known_keys_best_first(part: Any, options: Mapping[str, A
         _ensure(got.keys_N.dtype == np.int64 and got.scores_N.dtype == np.float64, "keys are int64, scores float64")
         _ensure(len(got.keys_N) == len(got.scores_N), "as many scores as keys")
         _ensure(len(np.unique(got.keys_N)) == len(got.keys_N), "a key comes twice")
-        _ensure(bool(contains(sample.KEYS, got.keys_N).all()), "a key that is not in the catalog")
+        live = () if learns(made) else (h.keys_L for h in request.side.histories.values())
+        known = union(sample.KEYS, *live)
+        _ensure(bool(contains(known, got.keys_N).all()), "a key that is neither in the catalog nor in a live history")
         _ensure(not contains(avoided(request), got.keys_N).any(), "k is spent on what will be dropped")
         scored = got.scores_N[~np.isnan(got.scores_N)]
         _ensure(bool((np.diff(scored) <= 0).all()), "not best first")
@@ -205,14 +207,14 @@ def _takes_no_candidates(part: Any, options: Mapping[str, Any]) -> None:
 def _keeps_by_a_mask(part: Any, options: Mapping[str, Any]) -> None:
     made = _made(part, options)
     for seed in _SEEDS:
-        rows, request = sample.candidates(seed), sample.request(made.needs, seed)
+        rows, request = sample.candidates(seed, needs=made.needs), sample.request(made.needs, seed)
         keep_N = made(request, rows)
         _ensure(keep_N.dtype == np.bool_ and keep_N.shape == (len(rows),), "a filter returns a bool per candidate")
         if hasattr(made, "skips"):
             skips = made.skips(request)
             _ensure(bool((np.diff(skips) > 0).all()), "skips are not sorted and distinct")
             _ensure(not keep_N[contains(skips, rows.keys_N)].any(), "it keeps what `skips` says it would drop")
-    made(sample.stranger(), sample.candidates(1))
+    made(sample.stranger(), sample.candidates(1, needs=made.needs))
 
 
 def _scores_as_columns(part: Any, options: Mapping[str, Any]) -> None:

@@ -88,8 +88,8 @@ _FEATURES: dict[str, dict[str, Any]] = {
 }
 
 
-def parity_project() -> Project:
-    """Every aggregate, over every kind of key, with windows of each hop."""
+def parity_project(more: Mapping[str, Mapping[str, Any]] | None = None) -> Project:
+    """Every built-in aggregate, over every kind of key, with windows of each hop; and `more` features: name → keys."""
     return Project(
         project=ProjectSection(name="parity"),
         event={
@@ -111,7 +111,7 @@ def parity_project() -> Project:
             "category": EntitySection.model_validate({"from": "item.category"}),
             "creator": EntitySection.model_validate({"from": "item.creator_id"}),
         },
-        feature={name: FeatureConfig.model_validate(body) for name, body in _FEATURES.items()},
+        feature={name: FeatureConfig.model_validate(body) for name, body in {**_FEATURES, **(more or {})}.items()},
     )
 
 

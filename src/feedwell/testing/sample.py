@@ -11,7 +11,7 @@ import numpy as np
 
 from feedwell.core.candidates import Candidates, Retrieved, merge
 from feedwell.core.clock import DAY, HOUR
-from feedwell.core.needs import FeatureNeed, HistoryNeed, Need, ObjectsNeed, RankingNeed
+from feedwell.core.needs import ColumnNeed, FeatureNeed, HistoryNeed, Need, ObjectsNeed, RankingNeed
 from feedwell.core.project import ObjectiveConfig
 from feedwell.core.protocols import Interactions, RankingRows, Setting
 from feedwell.core.request import History, Keys, Ranking, Request, UserSide
@@ -86,7 +86,8 @@ def stranger() -> Request:
 
 
 def candidates(seed: int = 1, n: int = 25, needs: Sequence[Need] = ()) -> Candidates:
-    """Candidates of two sources with features, columns, groups, predictions and values; some of each missing."""
+    """Candidates of two sources with features, columns (all that are needed), groups, predictions and values; some of
+    each missing."""
     rng = np.random.default_rng([seed, 3])
     keys_N = rng.permutation(np.concatenate([KEYS, UNKNOWN]))[:n].astype(np.int64)
     half = Retrieved(keys_N=keys_N[: n // 2], scores_N=-np.sort(-rng.random(n // 2)))
@@ -101,6 +102,8 @@ def candidates(seed: int = 1, n: int = 25, needs: Sequence[Need] = ()) -> Candid
         "item.in_stock": rng.integers(0, 2, n).astype(np.float64),
         "item.merchant": rng.integers(0, 5, n).astype(np.float64),
     }
+    wanted = [f"{need.entity}.{need.column}" for need in needs if isinstance(need, ColumnNeed)]
+    columns |= {name: rng.lognormal(3.0, 1.0, n) for name in wanted if name not in columns}
     for column in columns.values():
         column[rng.random(n) < 0.1] = np.nan
     extra = [need.column for need in needs if isinstance(need, FeatureNeed) and need.column not in FEATURES]
