@@ -117,7 +117,7 @@ def _data(folder: Path) -> None:
 def test_every_kind_of_part_has_its_page() -> None:
     index = (PAGES / "README.md").read_text(encoding="utf-8")
     assert set(re.findall(r"\]\((\w+)\.md\)", index)) == set(NAMES)
-    assert set(NAMES) == {"source", "filter", "slate", "metric", "aggregate"}
+    assert set(NAMES) == {"source", "filter", "slate", "metric", "aggregate", "embedder"}
 
 
 @pytest.mark.parametrize("name", NAMES)
