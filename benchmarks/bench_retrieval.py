@@ -1,10 +1,10 @@
 """Sources over the full catalog of amazon-cds, beside popularity and the published anchor of UltraGCN on this split.
 
-FEEDWELL_DATA=... python benchmarks/bench_retrieval.py [--sources A,B] [--choose] [--pruning]
+FEEDWELL_DATA=... python benchmarks/bench_retrieval.py [--sources A,B] [--choose] [--pruning [--items N]]
 
-`--choose` prints the grids on the validation part of the train file that SETTINGS come from; EASE's on the 8,000
-items with the most users, since its time grows with their cube. `--pruning` fits EASE on that part once, on all items
-(5 GB, about 10 minutes of a core), and shows what keeping fewer weights of each row costs there.
+`--choose` prints the grids that SETTINGS come from, on 8,000 users of the validation part of the train file; EASE's on
+the 8,000 items with the most users, since its time grows with their cube. `--pruning` fits EASE on that part once, on
+the `--items` with the most users, and shows what keeping fewer weights of each row costs there.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 from _report import ROOT, Stopwatch, header, peak_mb
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from feedwell.sources._item_item import Incidence, ItemWeights
 from feedwell.sources.ease import pruned
@@ -37,15 +39,16 @@ K = 20
 SETTINGS: dict[str, dict[str, Any]] = {}
 """Chosen by --choose."""
 _NEEDED_GIB = 8
+_USERS = 8_000
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "item_knn": {
         "history_exponent": [0.5, 1.0],
-        "popularity_exponent": [0.3, 0.5, 0.7],
-        "user_exponent": [0.0, 0.5, 1.0],
+        "popularity_exponent": [0.5, 0.7],
+        "user_exponent": [0.0, 0.5],
         "shrinkage": [0.0, 10.0],
     },
-    "als": {"embedding_dim": [128, 256], "regularization": [0.003, 0.01], "unobserved_weight": [0.1, 0.3]},
-    "ease": {"regularization": [50.0, 100.0, 200.0, 400.0, 800.0], "max_items": [8000]},
+    "als": {"embedding_dim": [64, 128, 256], "regularization": [0.003, 0.01]},
+    "ease": {"regularization": [25.0, 50.0, 100.0, 200.0, 400.0], "max_items": [8000]},
 }
 
 
@@ -54,6 +57,7 @@ def main() -> None:
     asked.add_argument("--sources", default="popular,item_knn,als,ease")
     asked.add_argument("--choose", action="store_true")
     asked.add_argument("--pruning", action="store_true")
+    asked.add_argument("--items", type=int, default=40_000)
     given = asked.parse_args()
     print(header("retrieval: amazon-cds"))
     if not (FOLDER / "train.txt").exists():
@@ -65,7 +69,7 @@ def main() -> None:
         for name in (name for name in names if name in GRIDS):
             choose(lists, name)
     elif given.pruning:
-        show_pruning(lists)
+        show_pruning(lists, given.items)
     else:
         show_table(lists, names)
 
@@ -91,20 +95,20 @@ def show_table(lists: TrainTest, names: list[str]) -> None:
 def choose(lists: TrainTest, name: str) -> None:
     """Every setting of the source's grid on the validation part."""
     keys = list(GRIDS[name])
+    divided, asked_U = _validation(lists)
     for number, values in enumerate(product(*GRIDS[name].values())):
-        options = dict(zip(keys, values, strict=True))
-        _, [one] = evaluate_retrieval(lists, [name], K, on="validation", options={name: options})
+        part = make_source("retrieval", name, K, 0, dict(zip(keys, values, strict=True)))
+        one = evaluate_source(name, part, divided, asked_U, K)
         row = [*values, one.recall, one.recall_se, one.ndcg, one.fit_s, one.eval_s]
         _print_row([*keys, "recall@20", "se", "ndcg@20", "fit_s", "eval_s"] if not number else [], row)
 
 
-def show_pruning(lists: TrainTest) -> None:
+def show_pruning(lists: TrainTest, most_items: int) -> None:
     """EASE fitted once; its matrix cut to fewer and fewer weights a row, each judged on the validation part."""
-    divided = validation_of(lists, 0)
-    asked_U = np.flatnonzero(np.diff(divided.answer_indptr))
+    divided, asked_U = _validation(lists)
     part = make_source("retrieval", "ease", K, 0, SETTINGS.get("ease"))
-    found = Incidence.of(interactions_of(divided), part.config.user_items, part.config.max_items)
-    with Stopwatch() as watch:
+    found = Incidence.of(interactions_of(divided), part.config.user_items, most_items)
+    with Stopwatch() as watch, threadpool_limits(limits=part.config.threads, user_api="blas"):
         inverse_II = part._inverse(found.has_UI)
     print(f"inverse of {len(found.keys_I):,} items: {watch}, peak {peak_mb():,.0f} MB")
     part.fit = lambda data: None  # it is: what differs from row to row is what is kept of the weights
@@ -115,6 +119,13 @@ def show_pruning(lists: TrainTest) -> None:
         row = [n, part._weights.rows.nnz * 8 / 1e6, one.recall, one.recall_se, one.ndcg, one.eval_s]
         _print_row(["neighbours", "artifact_mb", "recall@20", "se", "ndcg@20", "eval_s"] if first else [], row)
         first = False
+
+
+def _validation(lists: TrainTest) -> tuple[TrainTest, NDArray[np.intp]]:
+    """The train file divided, and some of its users by chance."""
+    divided = validation_of(lists, 0)
+    asked_U = np.flatnonzero(np.diff(divided.answer_indptr))
+    return divided, np.sort(np.random.default_rng(0).permutation(asked_U)[:_USERS])
 
 
 def _levels(n_items: int) -> Iterator[int]:

@@ -1,0 +1,291 @@
+"""What is proposed for data that nobody described: the roles, the reasons, and that it works unedited."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+
+import feedwell.workspace as workspace
+from feedwell.core.errors import DataError
+from feedwell.data.profile import profile_folder
+from feedwell.data.propose import propose
+from feedwell.data.words import undone_type
+from feedwell.pipeline.project_folder import load_project
+
+REAL = Path(os.environ.get("FEEDWELL_DATA", Path(__file__).parents[3] / "shared" / "data"))
+START = 1_700_000_000
+
+
+def visits(users: int = 80, items: int = 60, days: int = 20, seed: int = 0) -> list[dict[str, Any]]:
+    """Impressions, likes of one's taste, some taken back, a few reports."""
+    rng, rows = np.random.default_rng(seed), []
+    for user in range(users):
+        for day in rng.choice(days, 6, replace=False):
+            at = START + int(day) * 86_400 + int(rng.integers(40_000))
+            for step, item in enumerate(rng.choice(items, 5, replace=False).tolist()):
+                when = at + step * 20
+                row = {"who": f"p{user}", "what": f"x{item}", "did": "impression", "at": when, "place": step}
+                rows.append(row)
+                if rng.random() < (0.6 if item % 4 == user % 4 else 0.05):
+                    rows.append(row | {"did": "like", "at": when + 9})
+                    if rng.random() < 0.2:
+                        rows.append(row | {"did": "unlike", "at": when + 300})
+                elif rng.random() < 0.05:
+                    rows.append(row | {"did": "report", "at": when + 4})
+    return sorted(rows, key=lambda row: row["at"])
+
+
+def catalog(items: int = 60) -> list[dict[str, Any]]:
+    return [
+        {
+            "code": f"x{i}",
+            "headline": f"the story of {i} and more",
+            "section": f"s{i % 4}",
+            "writer": f"w{i % 17}",
+            "published": "2023-01-02T03:04:05Z",
+            "cost": i + 0.5,
+        }
+        for i in range(items)
+    ]
+
+
+def write(path: Path, rows: list[dict[str, Any]], rename: dict[str, str] | None = None) -> Path:
+    rows = [{(rename or {}).get(k, k): v for k, v in row.items()} for row in rows]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        if path.suffix == ".jsonl":
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        else:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+def proposed(source: Path, project: Path, **given: str) -> dict[str, Any]:
+    """The proposal as read back; it has passed every check of the project file."""
+    project.mkdir(exist_ok=True)
+    (project / "feedwell.toml").write_text(propose(source, project, "test", given), encoding="utf-8")
+    load_project(project)
+    return tomllib.loads((project / "feedwell.toml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv"])
+def test_columns_types_and_catalog_are_found_under_names_of_their_own(tmp_path: Path, ending: str) -> None:
+    names = {"who": "reader_id", "what": "articleId", "did": "action", "at": "occurred_at", "place": "position"}
+    write(tmp_path / "in" / f"log.{ending}", visits(), names)
+    write(tmp_path / "in" / "stories.csv", catalog())
+    found = proposed(tmp_path / "in", tmp_path / "project")
+    columns = {"user": "reader_id", "item": "articleId", "type": "action", "ts": "occurred_at", "slot": "position"}
+    assert found["data"]["columns"] == columns
+    assert found["data"]["exposure"] == ["impression"]
+    assert found["data"]["ts_unit"] == "s"
+    assert found["event"]["like"]["undone_by"] == "unlike"
+    assert set(found["objective"]) == {"like", "report"}
+    assert found["objective"]["report"]["direction"] == "down"
+    item = found["entity"]["item"]
+    assert item["id"] == "code"
+    assert item["text"] == ["headline"]
+    assert item["created_at"] == "published"
+    assert item["columns"]["cost"] == "float"
+    assert found["entity"]["section"] == {"from": "item.section"}
+    assert found["filter"]["seen"]["events"] == ["report"]  # likes are repeated in this log
+
+
+def test_people_are_told_from_items_by_their_bursts_and_times_by_their_size(tmp_path: Path) -> None:
+    """A file without a header and without a name: numbers alone."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for user in range(60):
+        start = START + int(rng.integers(10**7))
+        lines += [
+            f"{item + 500}\t{user}\t{int(rng.integers(1, 6))}\t{start + 30 * n}"
+            for n, item in enumerate(rng.choice(90, 25, replace=False))
+        ]
+    path = tmp_path / "u.data"
+    path.write_text("\n".join(lines) + "\n")
+    found = proposed(path, tmp_path / "project", value="column3")
+    columns = {"user": "column2", "item": "column1", "ts": "column4", "value": "column3"}
+    assert found["data"]["columns"] == columns
+    assert found["data"]["header"] == ["column1", "column2", "column3", "column4"]
+    assert found["data"]["type"] == "interaction"
+    assert found["split"]["by"] == "user"
+    text = (tmp_path / "project" / "feedwell.toml").read_text()
+    assert "people act in bursts: its next event comes after 30 s" in text
+    assert "user: a guess" in text
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"a": "x", "b": "y"}] * 9, "no table of events: expected a time and a column each for user and item"),
+        (
+            [{"user": f"u{i % 5}", "note": "one two three", "n": f"k{i % 4}", "ts": START + i} for i in range(60)],
+            r"which column is the item\?.*--column item=NAME.*\[data\] columns = \{ item = \"NAME\" \}",
+        ),
+        (
+            [{"a": f"a{i % 20}", "b": f"b{i % 20}", "ts": START + i * 60} for i in range(400)],
+            r"which column is the user\?.*--column user=NAME",
+        ),
+    ],
+)
+def test_what_cannot_be_told_says_which_key_to_fill_in(
+    tmp_path: Path, rows: list[dict[str, Any]], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        propose(write(tmp_path / "events.csv", rows), tmp_path, "test")
+
+
+def test_a_role_told_is_not_questioned_and_a_wrong_one_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.csv", visits(), {"who": "a", "what": "b", "did": "c", "at": "d", "place": "e"})
+    found = proposed(path, tmp_path / "project", user="b", item="a")
+    assert found["data"]["columns"]["user"] == "b"
+    with pytest.raises(DataError, match=r"--column user=z: log\.csv has no such column; it has a, b, c, d, e"):
+        propose(path, tmp_path, "test", {"user": "z"})
+    with pytest.raises(DataError, match="it is not there"):
+        propose(tmp_path / "nowhere", tmp_path, "test")
+
+
+def test_a_user_table_and_a_list_of_pairs_are_no_item_catalogs(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "log.csv", visits(), {"who": "user", "what": "item"})
+    write(tmp_path / "in" / "people.csv", [{"id": f"p{i}", "age": 20 + i % 40, "town": f"t{i % 5}"} for i in range(80)])
+    write(tmp_path / "in" / "pairs.csv", [{"user": f"p{i}", "item": f"x{i % 60}"} for i in range(80)])
+    (tmp_path / "in" / "notes.md").write_text("# nothing\nto see\n")
+    found = proposed(tmp_path / "in", tmp_path / "project")
+    assert set(found["entity"]) == {"user"}
+    assert found["entity"]["user"]["columns"] == {"age": "int", "town": "string"}
+    assert found["feature"]["user_age"]["aggregate"] == "column"
+    text = (tmp_path / "project" / "feedwell.toml").read_text()
+    assert "# not used: pairs.csv: it names users and items" in text
+
+
+def test_events_on_something_else_than_items_keep_their_object(tmp_path: Path) -> None:
+    rows = [row | {"author_id": None} for row in visits()]
+    follows = [row | {"did": "follow", "author_id": f"w{i % 17}", "what": None} for i, row in enumerate(rows[:200])]
+    write(tmp_path / "in" / "log.jsonl", rows + follows, {"who": "user_id", "what": "item_id"})
+    write(tmp_path / "in" / "items.jsonl", catalog(), {"writer": "author_id", "code": "item_id"})
+    found = proposed(tmp_path / "in", tmp_path / "project")
+    assert found["event"]["follow"]["object"] == "author"
+    assert found["data"]["columns"]["author"] == "author_id"
+    assert found["entity"]["author"] == {"from": "item.author_id"}
+    assert "follow" not in found["objective"]
+
+
+def test_column_kinds_are_told_by_all_cells(tmp_path: Path) -> None:
+    cells = {
+        "whole": ["1", "2", "3"],
+        "part": ["1.5", "2", ""],
+        "flag": ["true", "false", "true"],
+        "day": ["2024-01-01", "2024-01-02T10:00:00Z", "2024-01-03"],
+        "text": ["one two", "three", "4"],
+        "tags": ['["a"]', '["b","c"]', "[]"],
+    }
+    rows = [{name: values[i] for name, values in cells.items()} for i in range(3)]
+    [table], told = profile_folder(write(tmp_path / "t.csv", rows))
+    assert not told
+    kinds = {name: column.kind for name, column in table.columns.items()}
+    assert kinds == {"whole": "int", "part": "float", "flag": "bool", "day": "time", "text": "text", "tags": "list"}
+    part = table.columns["part"]
+    assert (part.n, part.n_distinct, part.low, part.high, part.decimals) == (2, 2, 1.5, 2.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "undone"),
+    [
+        ("unlike", "like"),
+        ("unfollow", "follow"),
+        ("remove_from_cart", "add_to_cart"),
+        ("order_cancelled", "order"),
+        ("dislike", None),
+        ("under", None),
+        ("like", None),
+    ],
+)
+def test_undoing_is_told_by_name(name: str, undone: str | None) -> None:
+    assert undone_type(name, {"like", "follow", "add_to_cart", "order", "dislike", name}) == undone
+
+
+def train(folder: Path) -> Any:
+    with workspace.open(folder) as opened:
+        report = opened.ingest()
+        assert not report.n_quarantined
+        return opened.train(max_requests=80)
+
+
+def test_the_proposal_works_unedited(tmp_path: Path) -> None:
+    names = {"who": "visitor", "what": "sku", "did": "event", "at": "timestamp"}
+    write(tmp_path / "in" / "log.jsonl", visits(users=40), names)
+    write(tmp_path / "in" / "stories.csv", catalog())
+    proposed(tmp_path / "in", tmp_path / "project")
+    report = train(tmp_path / "project")
+    assert report.release_id
+    rows = {row.name: row.metrics["ndcg@10"].value for row in report.evaluation.rows}
+    assert rows["pipeline"] > 0
+
+
+RENAMED = {
+    "ml-100k": {"user_id:token": "member", "item_id:token": "film", "rating:float": "stars", "timestamp:float": "when"},
+    "retailrocket": {"user": "customer_no", "item": "sku", "event": "verb", "ts": "unix"},
+}
+
+
+def renamed(name: str, ending: str) -> Callable[[Path], Path]:
+    """The set's events as another format with other names."""
+
+    def make(folder: Path) -> Path:
+        source = next((REAL / name).glob("*.inter" if name == "ml-100k" else "events.parquet"))
+        reader = f"read_csv('{source}', delim = '\t', all_varchar = true)" if name == "ml-100k" else f"'{source}'"
+        columns = ", ".join(f'"{theirs}" AS {new}' for theirs, new in RENAMED[name].items())
+        form = "(FORMAT csv, HEADER)" if ending == "csv" else "(FORMAT json)"
+        (folder / "in").mkdir()
+        path = folder / "in" / f"events.{ending}"
+        duckdb.sql(f"COPY (SELECT {columns} FROM {reader}) TO '{path}' {form}")
+        return path.parent
+
+    return make
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no data sets under FEEDWELL_DATA: {REAL}")
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+@pytest.mark.parametrize("name", sorted(RENAMED))
+def test_real_sets_in_other_forms_propose_what_they_do_in_their_own(tmp_path: Path, name: str, ending: str) -> None:
+    own = proposed(REAL / name, tmp_path / "own")
+    other = proposed(renamed(name, ending)(tmp_path), tmp_path / "other")
+    rename = RENAMED[name]
+    assert other["data"]["columns"] == {ours: rename[theirs] for ours, theirs in own["data"]["columns"].items()}
+    for section in ("event", "objective", "filter", "split", "evaluate"):
+        assert other.get(section) == own.get(section), section
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no data sets under FEEDWELL_DATA: {REAL}")
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", ["ml-100k", "retailrocket"])
+@pytest.mark.parametrize("ending", ["own", "csv", "jsonl"])
+def test_real_sets_are_trained_on_unedited(tmp_path: Path, name: str, ending: str) -> None:
+    proposed(REAL / name if ending == "own" else renamed(name, ending)(tmp_path), tmp_path / "project")
+    evaluation = train(tmp_path / "project").evaluation
+    values = {row.name: row.metrics["ndcg@10"].value for row in evaluation.rows}
+    assert values["pipeline"] > values["popularity as of then"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_simulated_world_is_trained_on_unedited(tmp_path: Path) -> None:
+    from feedwell.data.world import preset, simulate_history
+
+    (tmp_path / "world").mkdir()
+    simulate_history(preset("social"), 1).write(tmp_path / "world")
+    found = proposed(tmp_path / "world", tmp_path / "project")
+    assert found["data"]["exposure"] == ["view"]
+    assert found["event"]["follow"] == {"object": "creator", "undone_by": "unfollow"}
+    assert train(tmp_path / "project").release_id
