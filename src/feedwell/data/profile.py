@@ -6,6 +6,8 @@ Whole files are read once, by DuckDB; nothing is loaded. `roles`, `behaviour` an
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -142,9 +144,8 @@ def _look(path: Path, folder: Path) -> tuple[SourceFile, tuple[str, ...]]:
 
 
 def _first_lines(path: Path) -> list[str]:
-    if path.suffix == ".gz":
-        return [",".join(look_at(path, path.parent).columns)]
-    with path.open(encoding="utf-8-sig") as file:
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as raw:
+        file = io.TextIOWrapper(raw, encoding="utf-8-sig")
         lines = [line.rstrip("\r\n") for _, line in zip(range(50), file, strict=False)]
     return [line for line in lines if line]
 

@@ -123,8 +123,9 @@ def undone_type(event_type: str, known: set[str]) -> str | None:
     if found is None:
         return None
     stem = found[1] or found[2]
-    folded = {name.lower().replace("_", "").replace("-", ""): name for name in sorted(known)}
-    bare = stem.replace("_", "").replace("-", "").removesuffix("d") if stem not in folded else stem
+    folded = {re.sub(r"[^a-z0-9]+", "", name.lower()): name for name in sorted(known)}
+    bare = re.sub(r"[^a-z0-9]+", "", stem)
+    bare = bare if bare in folded else bare.removesuffix("d")
     candidates = [stem, bare, f"{bare}d", f"add{bare}", f"addto{bare}"]
     return next((folded[c] for c in candidates if c in folded and folded[c] != event_type), None)
 
