@@ -121,29 +121,32 @@ class _Fitted:
         for values in product(*GRID.values()):
             config = dict(zip(GRID, values, strict=True)) | {"n_trees": 1000, "patience": 50}
             model = self._fit("xgboost", config)
-            found.append((self._loss(model.predict(self.x[self.valid])[self.name], self.y[self.valid]), config, model))
+            found.append(
+                (self._loss(model.predict(self._rows(self.valid))[self.name], self.y[self.valid]), config, model)
+            )
         loss, config, model = min(found, key=lambda f: f[0])
         print(f"chosen on validation: {config}, log loss {loss:.4f}")
-        return model.predict(self.x[test])[self.name]
+        return model.predict(self._rows(test))[self.name]
 
     def logistic(self, test: Any) -> Any:
-        return self._fit("logistic", {}).predict(self.x[test])[self.name]
+        return self._fit("logistic", {}).predict(self._rows(test))[self.name]
 
     def _fit(self, kind: str, config: dict[str, Any]) -> Any:
         part: Any = find("scorer", kind)
         model = part(part.Config(**config), setting_of(self.project, "value"))
-        inside = self.train | self.valid
-        model.fit(
-            RankingRows(
-                features_NF=self.x[inside],
-                feature_names=self.names,
-                labels={self.name: self.y[inside]},
-                group_N=np.arange(int(inside.sum())),
-                weight_N=np.ones(int(inside.sum())),
-                valid_N=self.valid[inside],
-            )
-        )
+        model.fit(self._rows(self.train | self.valid))
         return model
+
+    def _rows(self, inside: Any) -> RankingRows:
+        n = int(inside.sum())
+        return RankingRows(
+            features_NF=self.x[inside],
+            feature_names=self.names,
+            labels={self.name: self.y[inside]},
+            group_N=np.arange(n),
+            weight_N=np.ones(n),
+            valid_N=self.valid[inside],
+        )
 
     @staticmethod
     def _loss(p: Any, y: Any) -> float:

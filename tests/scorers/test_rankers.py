@@ -68,10 +68,10 @@ def test_ranks_new_rows_nearly_as_well_as_they_can_be(name):
     part = made(name, categorical=("kind",))
     part.fit(world())
     new = world(seed=1)
-    assert auc(new.labels["click"], part.predict(new.features_NF)["click"]) > 0.81
+    assert auc(new.labels["click"], part.predict(new)["click"]) > 0.81
     without = made(name, features=("f0",))
     without.fit(world())
-    assert auc(new.labels["click"], without.predict(new.features_NF[:, :1])["click"]) < 0.8
+    assert auc(new.labels["click"], without.predict(new)["click"]) < 0.8
 
 
 @pytest.mark.parametrize("name", RANKERS)
@@ -79,7 +79,7 @@ def test_keeps_the_mean_of_every_kind_of_outcome(name):
     part = made(name)
     part.fit(world())
     new = world(seed=1)
-    p = part.predict(new.features_NF)
+    p = part.predict(new)
     for objective in ("click", "plays", "dwell", "paid"):
         assert p[objective].mean() == pytest.approx(new.labels[objective].mean(), rel=0.12), objective
     clicked = new.labels["click"] > 0
@@ -91,7 +91,7 @@ def test_unknown_categories_are_missing_and_no_error(name):
     part = made(name, categorical=("kind",))
     part.fit(world())
     x = np.array([[0, 0, 3], [0, 0, 0], [0, 0, -1], [0, 0, 999], [0, 0, np.nan]], np.float32)
-    p = part.predict(x)["click"]
+    p = part.predict(replace(world(5), features_NF=x))["click"]
     assert p[0] > p[1] + 0.1
     assert p[2] == p[3]
     if name == "xgboost":
@@ -118,8 +118,8 @@ def test_rows_with_unknown_labels_teach_nothing(name):
     part.fit(replace(hidden, labels={"click": hidden.labels["click"]}))
     fooled.fit(replace(lies, labels={"click": lies.labels["click"]}))
     new = world(seed=1)
-    assert auc(new.labels["click"], part.predict(new.features_NF)["click"]) > 0.75
-    assert auc(new.labels["click"], fooled.predict(new.features_NF)["click"]) < 0.7
+    assert auc(new.labels["click"], part.predict(new)["click"]) > 0.75
+    assert auc(new.labels["click"], fooled.predict(new)["click"]) < 0.7
 
 
 @pytest.mark.parametrize("name", RANKERS)
@@ -129,7 +129,7 @@ def test_weights_count_rows_more(name):
     part = made(name, {"click": KINDS["click"]})
     weight_N = np.where(click > 0, 9.0, 1.0)
     part.fit(replace(rows, labels={"click": click}, weight_N=weight_N))
-    weighted = np.average(part.predict(rows.features_NF)["click"], weights=weight_N)
+    weighted = np.average(part.predict(rows)["click"], weights=weight_N)
     assert weighted == pytest.approx(np.average(click, weights=weight_N), abs=0.03)
     assert weighted > click.mean() + 0.2
 
@@ -153,7 +153,7 @@ def test_amounts_below_zero_need_trees():
         made("logistic").fit(rows)
     part = made("xgboost")
     part.fit(rows)
-    assert abs(part.predict(rows.features_NF)["paid"].mean()) < 0.2
+    assert abs(part.predict(rows)["paid"].mean()) < 0.2
 
 
 def test_growth_stops_where_held_back_rows_gain_nothing():
@@ -170,7 +170,7 @@ def test_growth_stops_where_held_back_rows_gain_nothing():
 def test_all_rows_held_back_still_fits(name):
     part = made(name)
     part.fit(replace(world(300), valid_N=np.ones(300, bool)))
-    assert np.isfinite(part.predict(world(5).features_NF)["click"]).all()
+    assert np.isfinite(part.predict(world(5))["click"]).all()
 
 
 @pytest.mark.parametrize("name", RANKERS)

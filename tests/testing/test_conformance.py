@@ -206,6 +206,7 @@ CASES = {
         fit=lambda self, rows: setattr(self, "sd", np.nanstd(rows.features_NF[:, 0])),
         **call(lambda self, request, rows: {"click": np.divide(rows.value_N, self.sd)}),
     ),
+    "predicts_what_it_serves": broken(Scorer, predict=lambda self, rows: {"click": np.full(len(rows), 7.0)}),
     "builds_distinct_slates": broken(Slate, begin=lambda self, request, rows, shown=None: Step(rows.value_N)),
     "ignores_the_order_of_candidates": broken(
         Slate, begin=lambda self, request, rows, shown=None: Step(-np.arange(len(rows), dtype=float))

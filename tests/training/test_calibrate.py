@@ -23,7 +23,6 @@ class Boastful:
         seed: int = fit(0)
 
     needs = ()
-    features = ("f0",)
 
     def __init__(self, config, setting):
         self.config = config
@@ -32,8 +31,8 @@ class Boastful:
     def __call__(self, request, candidates):
         raise NotImplementedError
 
-    def predict(self, x_NF):
-        return {"buy": x_NF[:, 0].astype(np.float64)}
+    def predict(self, rows):
+        return {"buy": rows.features_NF[:, 0].astype(np.float64)}
 
     def fit(self, rows):
         self.rows = rows
@@ -60,6 +59,7 @@ def rows_of(n=4000, seed=0):
     """400 requests of 10 rows each, a second apart; a third of what f0 says comes true."""
     rng = np.random.default_rng(seed)
     f0_N = rng.uniform(0.05, 0.95, n).astype(np.float32)
+    keys_N = np.arange(n)
     ranking = RankingRows(
         features_NF=np.stack([f0_N, np.full(n, 1, np.float32)], axis=1),
         feature_names=("f0", "retrieval.source.popular"),
@@ -67,9 +67,11 @@ def rows_of(n=4000, seed=0):
         group_N=np.arange(n) // 10,
         weight_N=np.ones(n),
         valid_N=np.zeros(n, np.bool_),
+        user_N=keys_N // 40,
+        item_N=keys_N,
+        t_N=keys_N // 10,
     )
-    keys_N = np.arange(n)
-    return Rows(ranking=ranking, user_N=keys_N // 40, item_N=keys_N, t_N=keys_N // 10, exposed_N=keys_N % 2 == 0)
+    return Rows(ranking=ranking, exposed_N=keys_N % 2 == 0)
 
 
 def test_each_step_has_its_own_stretch_in_the_order_of_time():

@@ -59,10 +59,10 @@ def rows_with(column, y):
             group_N=np.arange(n),
             weight_N=np.ones(n),
             valid_N=np.zeros(n, bool),
+            user_N=np.arange(n),
+            item_N=np.arange(n),
+            t_N=np.arange(n),
         ),
-        user_N=np.arange(n),
-        item_N=np.arange(n),
-        t_N=np.arange(n),
         exposed_N=np.ones(n, bool),
     )
 

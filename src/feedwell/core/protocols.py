@@ -7,7 +7,7 @@ learns has `fit`, `save(folder)`, `load(folder)`; used before either, it raises 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict
 from pydantic import Field as _Field
 
 from feedwell.core.candidates import Candidates, Float, Retrieved
-from feedwell.core.needs import Need
-from feedwell.core.request import Keys, Request
+from feedwell.core.needs import HistoryNeed, Need
+from feedwell.core.request import NO_KEYS, Keys, Request
 
 
 class PartConfig(BaseModel):
@@ -96,9 +96,23 @@ class Interactions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Histories:
+    """Histories of R requests as one list: request r's is `indptr_R[r]` to `indptr_R[r + 1]`, oldest first."""
+
+    indptr_R: Keys
+    keys_E: Keys
+    at_E: Keys
+    type_E: NDArray[np.int16]
+
+
+@dataclass(frozen=True, kw_only=True)
 class RankingRows:
-    """Training rows of a ranker: `features_NF` float32 (NaN = missing), `labels` objective → y_N (NaN: window not
-    closed or not defined), `group_N` the row's request, `weight_N`, `valid_N` rows kept back for early stopping.
+    """Rows of a ranker: `features_NF` float32 (NaN = missing), `labels` objective → y_N (NaN: window not closed or not
+    defined), `group_N` the row's request (0 to R - 1), `weight_N`, `valid_N` rows kept back for early stopping.
+
+    `user_N`, `item_N` and `t_N` say whose, what and when (µs); `histories` what each request's user had done by then,
+    exactly as serving would have read it at t. Empty: whoever made the rows does not know. `user_features` are those
+    of `feature_names` that are read once for the requester, alike in all rows of a request.
     `predictions`: objective → the fitted ranker's p_N, for what is fitted on top of it.
     """
 
@@ -109,6 +123,22 @@ class RankingRows:
     weight_N: Float
     valid_N: NDArray[np.bool_]
     predictions: Mapping[str, Float] = field(default_factory=dict)
+    user_N: Keys = field(default_factory=lambda: NO_KEYS)
+    item_N: Keys = field(default_factory=lambda: NO_KEYS)
+    t_N: Keys = field(default_factory=lambda: NO_KEYS)
+    histories: Mapping[HistoryNeed, Histories] = field(default_factory=dict)
+    user_features: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.features_NF)
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> RankingRows:
+        """Those rows only, in that order; histories are shared."""
+        names = ("features_NF", "group_N", "weight_N", "valid_N", "user_N", "item_N", "t_N")
+        columns = {name: getattr(self, name) for name in names}
+        taken: dict[str, Any] = {name: c[rows] if len(c) else c for name, c in columns.items()}
+        taken |= {kind: {k: c[rows] for k, c in getattr(self, kind).items()} for kind in ("labels", "predictions")}
+        return replace(self, **taken)
 
 
 Examples = tuple[Mapping[str, Any], ...]
@@ -152,6 +182,13 @@ class Scorer(Protocol):
     @property
     def needs(self) -> tuple[Need, ...]: ...
     def __call__(self, request: Request, candidates: Candidates) -> Mapping[str, Float]: ...
+
+
+class Ranker(Scorer, Protocol):
+    """A scorer with a model, fitted on rows; `predict` gives each row what a request with it would have been given."""
+
+    def fit(self, rows: RankingRows) -> None: ...
+    def predict(self, rows: RankingRows) -> Mapping[str, Float]: ...
 
 
 class SlateStep(Protocol):

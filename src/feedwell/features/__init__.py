@@ -4,11 +4,11 @@ Read in this order: `measures` (what is kept), `aggregates/` (formulas over it),
 views), then the readings `asof`, `fold`, `hydrate`, `latest`, and `reference`: slow, obvious, sharing nothing.
 """
 
-from feedwell.features.asof import asof
+from feedwell.features.asof import asof, histories
 from feedwell.features.definition import FeatureColumn, FeatureSet
 from feedwell.features.fold import Fold
 from feedwell.features.hydrate import hydrate
 from feedwell.features.latest import StateReader
 from feedwell.features.reference import reference
 
-__all__ = ["FeatureColumn", "FeatureSet", "Fold", "StateReader", "asof", "hydrate", "reference"]
+__all__ = ["FeatureColumn", "FeatureSet", "Fold", "StateReader", "asof", "histories", "hydrate", "reference"]

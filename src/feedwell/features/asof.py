@@ -14,6 +14,7 @@ from feedwell.core import columns as c
 from feedwell.core.errors import UsageError
 from feedwell.core.event import NO_KEY
 from feedwell.core.needs import HistoryNeed
+from feedwell.core.protocols import Histories
 from feedwell.engines import Engine, LocalEngine
 from feedwell.features.definition import Entities, FeatureColumn, FeatureSet
 from feedwell.features.measures import Active, ActiveTally, CatalogNumber, Decayed, Measure, Moment, Selection, Windowed
@@ -45,6 +46,21 @@ def asof(
     wanted = None if columns is None else set(columns)
     chosen = [f for f in features.columns if wanted is None or f.name in wanted]
     return _Reading(features, segments, frame, engine).table(chosen, sequences)
+
+
+def histories(
+    features: FeatureSet,
+    segments: Sequence[Path],
+    frame: pa.Table,
+    needs: Sequence[HistoryNeed],
+    *,
+    engine: Engine = _ENGINE,
+) -> dict[HistoryNeed, Histories]:
+    """The last events of each row's `user` at `t`, per need: row for row what the online state held then."""
+    if not needs:
+        return {}
+    reading = _Reading(features, segments, frame, engine)
+    return {need: reading.history(need) for need in needs}
 
 
 class _Reading:
@@ -165,10 +181,29 @@ class _Reading:
         return active
 
     def sequence(self, need: HistoryNeed) -> tuple[Ints, Ints, Ints]:
+        at, edges = self._last(need)
+        return self._log.keys[need.object][at], self._log.at_E[at], edges
+
+    def history(self, need: HistoryNeed) -> Histories:
+        if not len(self._log):
+            nothing = np.empty(0, np.int64)
+            edges = np.zeros(len(self._t_R) + 1, np.int64)
+            return Histories(indptr_R=edges, keys_E=nothing, at_E=nothing, type_E=nothing.astype(np.int16))
+        at, edges = self._last(need)
+        place = {name: i for i, name in enumerate(need.events)}
+        type_E = np.array([place.get(name, -1) for name in self._log.types], np.int16)[self._log.type_E[at]]
+        return Histories(
+            indptr_R=edges.astype(np.int64),
+            keys_E=self._log.keys[need.object][at],
+            at_E=self._log.at_E[at],
+            type_E=type_E,
+        )
+
+    def _last(self, need: HistoryNeed) -> tuple[Ints, Ints]:
+        """(events, edges): the events of row r are `events[edges[r] : edges[r + 1]]`."""
         selection = Selection(need.events)
         chosen = self._log.mask(selection) & (self._log.keys[need.object] >= 0)
-        at, edges = self._probe_of(("user",), chosen, {}).last_n(selection, need.n)
-        return self._log.keys[need.object][at], self._log.at_E[at], edges
+        return self._probe_of(("user",), chosen, {}).last_n(selection, need.n)
 
 
 def _read(probe: Probe, measure: Measure) -> NDArray[np.generic]:

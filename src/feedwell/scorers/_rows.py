@@ -51,11 +51,16 @@ def chosen(rows: RankingRows, features: Sequence[str], categorical: Sequence[str
     """(names, float32 [N, F]) of the features to fit on: the configured ones, or all; DataError names one that is not
     in the rows."""
     names = tuple(features) or rows.feature_names
-    missing = [name for name in (*names, *categorical) if name not in rows.feature_names]
+    columns_of(rows, categorical)
+    return names, columns_of(rows, names)
+
+
+def columns_of(rows: RankingRows, names: Sequence[str]) -> Matrix:
+    """float32 [N, F] of those features; DataError names one that is not in the rows."""
+    missing = [name for name in names if name not in rows.feature_names]
     if missing:
-        raise DataError(f"fitting the ranker: no feature '{missing[0]}'; the rows have {', '.join(rows.feature_names)}")
-    column = [rows.feature_names.index(name) for name in names]
-    return names, np.ascontiguousarray(rows.features_NF[:, column])
+        raise DataError(f"ranking rows: no feature '{missing[0]}'; the rows have {', '.join(rows.feature_names)}")
+    return np.ascontiguousarray(rows.features_NF[:, [rows.feature_names.index(name) for name in names]])
 
 
 @dataclass(frozen=True, kw_only=True)

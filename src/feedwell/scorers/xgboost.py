@@ -17,7 +17,7 @@ from feedwell.core.needs import Need
 from feedwell.core.protocols import Examples, PartConfig, RankingRows, Setting, fit
 from feedwell.core.registry import scorer
 from feedwell.core.request import Request
-from feedwell.scorers._rows import Head, Matrix, Vocabulary, chosen, gather, heads, row_needs
+from feedwell.scorers._rows import Head, Matrix, Vocabulary, chosen, columns_of, gather, heads, row_needs
 from feedwell.stores.arrays import load_arrays, save_arrays
 
 _ABOUT = "xgboost.json"
@@ -79,15 +79,13 @@ class Xgboost:
         """What the fitted trees read; before `fit` or `load`, what the configuration names."""
         return row_needs(self.config.features if self._model is None else self._model.names)
 
-    @property
-    def features(self) -> tuple[str, ...]:
-        return self._trained().names
-
     def __call__(self, request: Request, candidates: Candidates) -> Mapping[str, Float]:
-        return self.predict(gather(request, candidates, self._trained().names))
+        return self._predict(gather(request, candidates, self._trained().names))
 
-    def predict(self, x_NF: Matrix) -> dict[str, Float]:
-        """p_N per objective for rows with this model's `features`."""
+    def predict(self, rows: RankingRows) -> Mapping[str, Float]:
+        return self._predict(columns_of(rows, self._trained().names))
+
+    def _predict(self, x_NF: Matrix) -> dict[str, Float]:
         model = self._trained()
         if not len(x_NF):
             return {name: np.empty(0) for name in model.boosters}

@@ -234,7 +234,7 @@ def _fits_where_nothing_varies(part: Any, options: Mapping[str, Any]) -> None:
     made = _made(part, options)
     if not learns(made):
         return
-    rows = sample.ranking_rows()
+    rows = sample.ranking_rows(made.needs)
     flat = replace(
         rows,
         features_NF=np.full_like(rows.features_NF, np.nan),
@@ -243,6 +243,19 @@ def _fits_where_nothing_varies(part: Any, options: Mapping[str, Any]) -> None:
     made.fit(flat)
     for name, column in made(sample.request(made.needs), sample.candidates(1, needs=made.needs)).items():
         _ensure(bool(np.isfinite(column).all()), f"column '{name}' is not a number though every label was alike")
+
+
+def _predicts_what_it_serves(part: Any, options: Mapping[str, Any]) -> None:
+    made = _trained(part, options)
+    if not hasattr(made, "predict"):
+        return
+    for seed in _SEEDS:
+        request, rows = sample.request(made.needs, seed), sample.candidates(seed, needs=made.needs)
+        served, predicted = made(request, rows), made.predict(sample.rows_of(request, rows))
+        _ensure(list(served) == list(predicted), "`predict` has other columns than a call")
+        for name, column in served.items():
+            same = np.allclose(column, predicted[name], rtol=1e-4, atol=1e-6, equal_nan=True)
+            _ensure(same, f"column '{name}': `predict` on a request's rows is not what the request is given")
 
 
 # Slate policies
@@ -355,7 +368,7 @@ def _made(part: Any, options: Mapping[str, Any]) -> Any:
 def _trained(part: Any, options: Mapping[str, Any]) -> Any:
     made = _made(part, options)
     if learns(made):
-        made.fit(_FIT_ON.get(part.kind, sample.interactions)())
+        made.fit(_FIT_ON[part.kind](_needs(made)))
     return made
 
 
@@ -404,8 +417,12 @@ def _ensure(holds: bool, message: str) -> None:
         raise AssertionError(message)
 
 
-_FIT_ON: Mapping[str, Callable[[], Any]] = {"scorer": sample.ranking_rows, "embedder": sample.texts}
-"""kind → what such a part learns from in the sample world; default: interactions."""
+_FIT_ON: Mapping[str, Callable[[Any], Any]] = {
+    "source": lambda _: sample.interactions(),
+    "scorer": sample.ranking_rows,
+    "embedder": lambda _: sample.texts(),
+}
+"""kind → (its needs →) what such a part learns from in the sample world."""
 _COMMON = [
     _config_round_trips,
     _keys_say_when_they_apply,
@@ -424,7 +441,13 @@ _OF_KIND = {
         _batch_equals_call,
     ],
     "filter": [_keeps_by_a_mask, _permutes_with_the_candidates, _takes_no_candidates],
-    "scorer": [_scores_as_columns, _permutes_with_the_candidates, _takes_no_candidates, _fits_where_nothing_varies],
+    "scorer": [
+        _scores_as_columns,
+        _permutes_with_the_candidates,
+        _takes_no_candidates,
+        _fits_where_nothing_varies,
+        _predicts_what_it_serves,
+    ],
     "embedder": [_embeds_as_rows_of_length_one, _gives_a_text_one_vector, _embeds_before_it_saw_any_text],
     "slate": [
         _builds_distinct_slates,

@@ -13,14 +13,15 @@ from feedwell.core.candidates import Candidates, Retrieved, merge
 from feedwell.core.clock import DAY, HOUR
 from feedwell.core.needs import ColumnNeed, FeatureNeed, HistoryNeed, Need, ObjectsNeed, RankingNeed
 from feedwell.core.project import ObjectiveConfig
-from feedwell.core.protocols import Interactions, RankingRows, Setting
+from feedwell.core.protocols import Histories, Interactions, RankingRows, Setting
 from feedwell.core.request import History, Keys, Ranking, Request, UserSide
 
 N_USERS, N_ITEMS, NOW = 30, 40, 1_800_000_000_000_000
 KEYS: Keys = np.arange(N_ITEMS, dtype=np.int64) * 7 + 3
 """The catalog: keys with gaps, so that a row is never mistaken for a key."""
 UNKNOWN: Keys = np.array([0, 1, 10_000_000_000], np.int64)
-FEATURES = ("f0", "f1", "key", "user_age")
+OF_ITEMS = ("f0", "f1", "key")
+FEATURES = (*OF_ITEMS, "user_age")
 COLUMNS = ("created_at", "expires_at", "available", "in_stock", "merchant")
 
 
@@ -92,7 +93,7 @@ def candidates(seed: int = 1, n: int = 25, needs: Sequence[Need] = ()) -> Candid
     keys_N = rng.permutation(np.concatenate([KEYS, UNKNOWN]))[:n].astype(np.int64)
     half = Retrieved(keys_N=keys_N[: n // 2], scores_N=-np.sort(-rng.random(n // 2)))
     rows = merge([("one", half), ("two", Retrieved(keys_N=keys_N, scores_N=-np.sort(-rng.random(n))))])
-    features_NF = rng.normal(size=(n, len(FEATURES))).astype(np.float32)
+    features_NF = rng.normal(size=(n, len(OF_ITEMS))).astype(np.float32)
     features_NF[:, 2] = rng.integers(0, 6, n)
     features_NF[rng.random(features_NF.shape) < 0.1] = np.nan
     columns = {
@@ -109,7 +110,7 @@ def candidates(seed: int = 1, n: int = 25, needs: Sequence[Need] = ()) -> Candid
     extra = [need.column for need in needs if isinstance(need, FeatureNeed) and need.column not in FEATURES]
     return rows.with_columns(
         features_NF=np.concatenate([features_NF, np.zeros((n, len(extra)), np.float32)], axis=1),
-        feature_names=(*FEATURES, *extra),
+        feature_names=(*OF_ITEMS, *extra),
         columns=columns,
         group_N=rng.integers(-1, 5, n),
         predictions={name: rng.random(n) for name in ("click", "buy", "dwell", "hide")},
@@ -117,8 +118,8 @@ def candidates(seed: int = 1, n: int = 25, needs: Sequence[Need] = ()) -> Candid
     ).take(np.arange(n))
 
 
-def ranking_rows(seed: int = 1, n: int = 400) -> RankingRows:
-    """Rows in which every feature has some say, with labels of three kinds, some unknown."""
+def ranking_rows(needs: Sequence[Need] = (), seed: int = 1, n: int = 400) -> RankingRows:
+    """Rows in which every feature has some say, with labels of three kinds, some unknown; ten rows to a request."""
     rng = np.random.default_rng([seed, 4])
     x_NF = rng.normal(size=(n, len(FEATURES))).astype(np.float32)
     x_NF[:, 2] = rng.integers(0, 5, n)
@@ -138,6 +139,43 @@ def ranking_rows(seed: int = 1, n: int = 400) -> RankingRows:
         weight_N=rng.random(n) + 0.5,
         valid_N=np.arange(n) % 5 == 0,
         predictions={name: rng.random(n) for name in ("click", "buy", "dwell", "hide")},
+        user_N=np.arange(n) // 10 % N_USERS,
+        item_N=rng.choice(np.concatenate([KEYS, UNKNOWN]), n),
+        t_N=np.full(n, NOW),
+        histories={
+            need: together([_history(rng, need) for _ in range(-(-n // 10))])
+            for need in needs
+            if isinstance(need, HistoryNeed)
+        },
+        user_features=("user_age",),
+    )
+
+
+def rows_of(request: Request, rows: Candidates) -> RankingRows:
+    """The same candidates of the same request as ranking rows, with the features that `ranking_rows` has."""
+    n = len(rows)
+    of_user = np.full(n, request.side.features.get("user_age", np.nan), np.float32)
+    return RankingRows(
+        features_NF=np.stack([*(rows.feature(name) for name in OF_ITEMS), of_user], axis=1),
+        feature_names=FEATURES,
+        labels={},
+        group_N=np.zeros(n, np.int64),
+        weight_N=np.ones(n),
+        valid_N=np.zeros(n, np.bool_),
+        user_N=np.full(n, request.user),
+        item_N=rows.keys_N,
+        t_N=np.full(n, request.t),
+        histories={need: together([history]) for need, history in request.side.histories.items()},
+    )
+
+
+def together(histories: Sequence[History]) -> Histories:
+    """One request's history after the other."""
+    return Histories(
+        indptr_R=np.cumsum([0, *(len(h.keys_L) for h in histories)]),
+        keys_E=np.concatenate([h.keys_L for h in histories]),
+        at_E=np.concatenate([h.at_L for h in histories]),
+        type_E=np.concatenate([h.type_L for h in histories]),
     )
 
 

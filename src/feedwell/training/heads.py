@@ -14,7 +14,7 @@ from feedwell.core.registry import find
 from feedwell.metrics.calibration import Calibration, Reliability, auc_interval
 from feedwell.pipeline.compile import setting_of
 from feedwell.training.calibrate import CANDIDATES, EXPOSURES
-from feedwell.training.parts import RANKER, Parts, predicted
+from feedwell.training.parts import RANKER, Parts
 from feedwell.training.report import HeadRow
 from feedwell.training.rows import Rows, servable
 
@@ -34,7 +34,7 @@ def head_rows(project: Project, parts: Parts, train: Rows, test: Rows, *, bootst
         models[project.ranker.kind if project.ranker else RANKER] = parts.predict(test.ranking)
     logistic = _logistic(project, servable(train)[0])
     if logistic is not None and LOGISTIC not in models:
-        models[LOGISTIC] = predicted(logistic, test.ranking)
+        models[LOGISTIC] = logistic.predict(test.ranking)
     scopes = {EXPOSURES: (train.exposed_N, test.exposed_N), CANDIDATES: (train.retrieved_N, test.retrieved_N)}
     rows = []
     for over, (learned_N, inside_N) in scopes.items():

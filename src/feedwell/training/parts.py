@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from feedwell.core.candidates import Float
 from feedwell.core.project import Project
 from feedwell.core.protocols import Interactions, RankingRows, learns
@@ -44,7 +42,7 @@ class Parts:
 
     def predict(self, rows: RankingRows, *, calibrated: bool = True) -> Mapping[str, Float]:
         """objective → what the ranker predicts for rows in the training order of features, as it would be served."""
-        found = predicted(self.fitted[RANKER], rows)
+        found: Mapping[str, Float] = self.fitted[RANKER].predict(rows)
         calibration = self.fitted.get(CALIBRATION)
         return found if calibration is None or not calibrated else calibration.calibrated(found)
 
@@ -78,16 +76,9 @@ def fit_calibration(rankers: Parts, rows: RankingRows) -> Parts:
     """The rankers with what makes their predictions mean what they say, fitted on rows that they have not seen."""
     part = make_part(rankers.project, CALIBRATION)
     with measured() as cost:
-        part.fit(replace(rows, predictions=predicted(rankers.fitted[RANKER], rows)))
+        part.fit(replace(rows, predictions=rankers.fitted[RANKER].predict(rows)))
     fitted, costs = {**rankers.fitted, CALIBRATION: part}, {**rankers.cost, CALIBRATION: cost}
     return replace(rankers, fitted=fitted, cost=costs)
-
-
-def predicted(ranker: Any, rows: RankingRows) -> Mapping[str, Float]:
-    """objective → p_N of a fitted ranker for rows in the training order of features."""
-    columns = [rows.feature_names.index(name) for name in ranker.features]
-    found: Mapping[str, Float] = ranker.predict(np.ascontiguousarray(rows.features_NF[:, columns]))
-    return found
 
 
 def fit_config(part: Any) -> dict[str, Any]:

@@ -10,7 +10,8 @@ R requests, N rows, F features
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +19,16 @@ from numpy.typing import NDArray
 
 from feedwell.core.candidates import Candidates, Float
 from feedwell.core.columns import ITEM, USER, T, label
+from feedwell.core.needs import HistoryNeed
 from feedwell.core.project import Project
-from feedwell.core.protocols import RankingRows
+from feedwell.core.protocols import Histories, RankingRows
 from feedwell.core.request import Keys
 from feedwell.core.rng import stream
 from feedwell.data.interactions import UserEvents
-from feedwell.features import FeatureSet, asof
-from feedwell.pipeline.compile import Pipeline
+from feedwell.features import FeatureSet, asof, histories
+from feedwell.pipeline.compile import Pipeline, make_part, part_names
 from feedwell.training.inputs import Inputs
+from feedwell.training.parts import RANKERS
 
 RETRIEVAL = "retrieval."
 Matrix = NDArray[np.float32]
@@ -33,18 +36,27 @@ Matrix = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Rows with what evaluation needs beside them: user, item and t of each, and which were exposures (not sampled)."""
+    """Ranking rows with what evaluation needs beside them: which were exposures (not sampled)."""
 
     ranking: RankingRows
-    user_N: Keys
-    item_N: Keys
-    t_N: Keys
     exposed_N: NDArray[np.bool_]
     gap: Mapping[str, float] = field(default_factory=dict)
     """feature → share of the rows read both ways whose values differ."""
 
     def __len__(self) -> int:
-        return len(self.user_N)
+        return len(self.ranking)
+
+    @property
+    def user_N(self) -> Keys:
+        return self.ranking.user_N
+
+    @property
+    def item_N(self) -> Keys:
+        return self.ranking.item_N
+
+    @property
+    def t_N(self) -> Keys:
+        return self.ranking.t_N
 
     @property
     def retrieved_N(self) -> NDArray[np.bool_]:
@@ -54,61 +66,48 @@ class Rows:
         return np.asarray((~np.isnan(self.ranking.features_NF[:, columns])).any(axis=1), np.bool_)
 
     def take(self, keep_N: NDArray[np.bool_]) -> Rows:
-        """Those rows only."""
-        r = self.ranking
-        made = RankingRows(
-            features_NF=r.features_NF[keep_N],
-            feature_names=r.feature_names,
-            labels={name: y_N[keep_N] for name, y_N in r.labels.items()},
-            group_N=r.group_N[keep_N],
-            weight_N=r.weight_N[keep_N],
-            valid_N=r.valid_N[keep_N],
-        )
-        return Rows(
-            ranking=made,
-            user_N=self.user_N[keep_N],
-            item_N=self.item_N[keep_N],
-            t_N=self.t_N[keep_N],
-            exposed_N=self.exposed_N[keep_N],
-            gap=self.gap,
-        )
+        return replace(self, ranking=self.ranking.take(keep_N), exposed_N=self.exposed_N[keep_N])
 
     def with_valid(self, valid_N: NDArray[np.bool_]) -> Rows:
-        r = self.ranking
-        made = RankingRows(
-            features_NF=r.features_NF,
-            feature_names=r.feature_names,
-            labels=r.labels,
-            group_N=r.group_N,
-            weight_N=r.weight_N,
-            valid_N=valid_N,
-        )
-        return Rows(
-            ranking=made, user_N=self.user_N, item_N=self.item_N, t_N=self.t_N, exposed_N=self.exposed_N, gap=self.gap
-        )
+        return replace(self, ranking=replace(self.ranking, valid_N=valid_N))
 
 
 def join(parts: Sequence[Rows]) -> Rows:
     """The rows of several passes; groups stay apart."""
     first = parts[0].ranking
-    groups, start = [], 0
-    for part in parts:
-        groups.append(part.ranking.group_N + start)
-        start += int(part.ranking.group_N.max(initial=-1)) + 1
+    n_groups = [_n_groups(part.ranking) for part in parts]
+    starts = np.cumsum([0, *n_groups[:-1]])
+
+    names = ("features_NF", "weight_N", "valid_N", "user_N", "item_N", "t_N")
+    stacked: dict[str, Any] = {name: np.concatenate([getattr(p.ranking, name) for p in parts]) for name in names}
+    ranking = RankingRows(
+        feature_names=first.feature_names,
+        user_features=first.user_features,
+        labels={name: np.concatenate([p.ranking.labels[name] for p in parts]) for name in first.labels},
+        group_N=np.concatenate([p.ranking.group_N + start for p, start in zip(parts, starts, strict=True)]),
+        histories={need: _joined([p.ranking.histories[need] for p in parts]) for need in first.histories},
+        **stacked,
+    )
     return Rows(
-        ranking=RankingRows(
-            features_NF=np.concatenate([p.ranking.features_NF for p in parts]),
-            feature_names=first.feature_names,
-            labels={name: np.concatenate([p.ranking.labels[name] for p in parts]) for name in first.labels},
-            group_N=np.concatenate(groups),
-            weight_N=np.concatenate([p.ranking.weight_N for p in parts]),
-            valid_N=np.concatenate([p.ranking.valid_N for p in parts]),
-        ),
-        user_N=np.concatenate([p.user_N for p in parts]),
-        item_N=np.concatenate([p.item_N for p in parts]),
-        t_N=np.concatenate([p.t_N for p in parts]),
+        ranking=ranking,
         exposed_N=np.concatenate([p.exposed_N for p in parts]),
         gap={name: max(p.gap.get(name, 0.0) for p in parts) for name in parts[0].gap},
+    )
+
+
+def _n_groups(rows: RankingRows) -> int:
+    read = [len(h.indptr_R) - 1 for h in rows.histories.values()]
+    return max([int(rows.group_N.max(initial=-1)) + 1, *read])
+
+
+def _joined(parts: Sequence[Histories]) -> Histories:
+    starts = np.cumsum([0, *(len(p.keys_E) for p in parts[:-1])])
+    edges = [p.indptr_R[:-1] + start for p, start in zip(parts, starts, strict=True)]
+    return Histories(
+        indptr_R=np.concatenate([*edges, [starts[-1] + len(parts[-1].keys_E)]]).astype(np.int64),
+        keys_E=np.concatenate([p.keys_E for p in parts]),
+        at_E=np.concatenate([p.at_E for p in parts]),
+        type_E=np.concatenate([p.type_E for p in parts]),
     )
 
 
@@ -176,7 +175,7 @@ class RowBuilder:
         of_all = np.repeat(np.arange(len(beside)), [len(b.keys) for b in beside])
         user_N = np.concatenate([self._user_X, np.array([b.user for b in beside], np.int64)[of_all]])
         t_N = np.concatenate([self._t_X, np.array([b.t for b in beside], np.int64)[of_all]])
-        group_N = np.unique(np.stack([t_N, user_N], axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+        requests, group_N = np.unique(np.stack([t_N, user_N], axis=1), axis=0, return_inverse=True)
         ranking = RankingRows(
             features_NF=np.concatenate([exposed_NF, *(b.features for b in beside)]).astype(np.float32),
             feature_names=self._names.all,
@@ -184,18 +183,28 @@ class RowBuilder:
                 name: np.concatenate([shown[label(name)].to_numpy(), *(b.labels[name] for b in beside)])
                 for name in self._project.objective
             },
-            group_N=group_N.astype(np.int64),
+            group_N=group_N.reshape(-1).astype(np.int64),
             weight_N=np.concatenate([np.ones(len(self._user_X)), *(b.weight for b in beside)]),
             valid_N=np.zeros(len(user_N), np.bool_),
-        )
-        return Rows(
-            ranking=ranking,
             user_N=user_N,
             item_N=np.concatenate([self._item_X, *(b.keys for b in beside)]).astype(np.int64),
             t_N=t_N,
+            histories=self._histories(requests),
+            user_features=self._names.user,
+        )
+        return Rows(
+            ranking=ranking,
             exposed_N=np.arange(len(user_N)) < len(self._user_X),
             gap=gap,
         )
+
+    def _histories(self, requests_R2: Keys) -> Mapping[HistoryNeed, Histories]:
+        """What the rankers want to know of each request's (t, user): the batch plan reads what state held at t."""
+        project = self._project
+        wanted = [n for name in RANKERS if name in part_names(project) for n in make_part(project, name).needs]
+        needs = tuple(dict.fromkeys(n for n in wanted if isinstance(n, HistoryNeed)))
+        frame = pa.table({T: requests_R2[:, 0], USER: requests_R2[:, 1]})
+        return histories(self._features, self._inputs.log.segment_paths(), frame, needs, engine=self._inputs.view())
 
     def _turned_to(self, user: int, t: int, until: int) -> Keys:
         """Items that the user acted on within the longest window and before `until`, wherever they found them."""
@@ -248,14 +257,17 @@ class RowBuilder:
 
 @dataclass(frozen=True)
 class Names:
-    """The columns of a row: `read` from state or log, then one `retrieval.<source>` per source."""
+    """The columns of a row: `read` from state or log (`user`: those of them that are the requester's), then one
+    `retrieval.<source>` per source."""
 
     read: tuple[str, ...]
     sources: tuple[str, ...]
+    user: tuple[str, ...] = ()
 
     @staticmethod
     def of_pipeline(pipeline: Pipeline) -> Names:
-        return Names((*pipeline.item_columns, *pipeline.user_columns), tuple(pipeline.sources))
+        columns = (*pipeline.item_columns, *pipeline.user_columns)
+        return Names(columns, tuple(pipeline.sources), pipeline.user_columns)
 
     @property
     def all(self) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ def _drift(judged: Parts, released: Parts, rows: Rows) -> dict[str, float]:
     sampled = ~rows.exposed_N
     if not sampled.any():
         return {}
-    candidates = rows.take(sampled).ranking
+    candidates = rows.ranking.take(sampled)
     before, after = judged.predict(candidates), released.predict(candidates)
     return {name: psi(before[name], after[name]) for name in before if name in after}
 
