@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import feedwell.workspace as workspace
+from feedwell.core.artifact import Release
 from feedwell.core.clock import DAY, HOUR, SECOND, ManualClock
 
 START = 1_700_000_000 * SECOND
@@ -109,3 +110,17 @@ def shop(tmp_path: Path) -> Callable[..., workspace.Workspace]:
         return made
 
     return make
+
+
+def bare(ws: workspace.Workspace, **more: Any) -> str:
+    """A release that nothing was trained for."""
+    ws.clock.advance(1_000_000)
+    made = Release(
+        release_id=ws.releases.new_release_id({}, ws.project_text),
+        created_at=ws.clock.now(),
+        artifacts={},
+        project_text=ws.project_text,
+        **{"project_digest": ws.project.digest, "features_version": "f", **more},
+    )
+    ws.releases.write_release(made)
+    return made.release_id

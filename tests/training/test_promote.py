@@ -5,19 +5,23 @@ from __future__ import annotations
 import pytest
 
 import feedwell.workspace as workspace
-from feedwell.core.artifact import Release
 from feedwell.core.errors import CheckFailed, CorruptArtifact, Unavailable, UsageError
 from feedwell.serving.reload import FeatureSets
 from feedwell.training.promote import publish
+
+from .conftest import bare
 
 
 def test_too_few_users_is_a_no_unless_forced(shop):
     ws = shop(("min_users = 5", "min_users = 5000"))
     first = ws.train(max_requests=5)
-    assert ws.publish() == first.release_id  # nothing to be worse than
+    with pytest.raises(CheckFailed, match=r"5000 are needed.*--force"):
+        ws.publish()
+    assert ws.releases.channel("champion") is None
+    assert ws.publish(force=True) == first.release_id
     ws.clock.advance(1)
     second = ws.train(max_requests=5)
-    assert [g.passed for g in second.gates] == [False, True]
+    assert {g.name: g.passed for g in second.gates[:2]} == {"enough users": False, "champion": True}
     with pytest.raises(CheckFailed, match="5000 are needed"):
         ws.publish()
     assert ws.releases.channel("champion") == first.release_id
@@ -26,12 +30,15 @@ def test_too_few_users_is_a_no_unless_forced(shop):
 
 def test_a_new_recipe_is_judged_on_the_requests_of_the_candidate(shop):
     ws = shop()
-    ws.train(max_requests=5)
-    ws.publish()
+    first = ws.train(max_requests=5).release_id
+    ws.publish(force=True)
     path = ws.folder / "feedwell.toml"
     path.write_text(path.read_text().replace("embedding_dim = 8", "embedding_dim = 9"))
     second = workspace.open(ws.folder, clock=ws.clock).train(max_requests=5)
-    assert "not judged on the same requests" not in second.gates[-1].why
+    gate = next(g for g in second.gates if g.name == "champion")
+    assert "minus the champion's" in gate.why
+    release = ws.releases.read(second.release_id)
+    assert (release.judged_against, release.judged_recipe) == (first, ws.project.digest)
 
 
 def test_nothing_trained_nothing_published(shop):
@@ -48,14 +55,14 @@ def test_the_state_is_ready_before_the_channel_moves(shop):
         raise Unavailable("no state")
 
     with pytest.raises(Unavailable, match="no state"):
-        publish(ws.releases, hydrate=fails)
+        publish(ws.releases, force=True, hydrate=fails)
     assert ws.releases.channel("champion") is None
 
 
 def test_serve_keys_publish_over_the_same_artifacts_and_roll_back(shop):
     ws = shop()
     ws.train(max_requests=5)
-    base = ws.publish()
+    base = ws.publish(force=True)
     path = ws.folder / "feedwell.toml"
     text = path.read_text()
 
@@ -78,22 +85,6 @@ def test_serve_keys_publish_over_the_same_artifacts_and_roll_back(shop):
     path.write_text(changed)
     with pytest.raises(UsageError, match=r"feature\.\w+ is declared otherwise"):
         workspace.open(ws.folder, clock=ws.clock).publish_config()
-
-
-def bare(ws, **more):
-    """A release that nothing was trained for."""
-    ws.clock.advance(1_000_000)
-    made = Release(
-        release_id=ws.releases.new_release_id({}, ws.project_text),
-        created_at=ws.clock.now(),
-        artifacts={},
-        project_text=ws.project_text,
-        project_digest=ws.project.digest,
-        features_version="f",
-        **more,
-    )
-    ws.releases.write_release(made)
-    return made.release_id
 
 
 def test_who_publishes_while_another_does_is_told_and_replaces_nothing(shop):

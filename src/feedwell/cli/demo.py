@@ -18,7 +18,7 @@ from feedwell.cli._report import lines_for, print_training
 from feedwell.cli._shared import HERE, JsonOption, console, plain, progress, show, table
 from feedwell.cli.init import write_project
 from feedwell.core.clock import DAY, Clock, ManualClock, SystemClock
-from feedwell.core.errors import UsageError
+from feedwell.core.errors import CheckFailed, UsageError
 from feedwell.data.datasets import detect_dataset
 from feedwell.data.world import preset, simulate_history
 from feedwell.pipeline.explain import lines_of
@@ -39,6 +39,8 @@ class _Run:
     out: Console
     quiet: bool
     seconds: dict[str, float] = field(default_factory=dict)
+    forced: str | None = None
+    """The gates that said no, where some did."""
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -69,7 +71,7 @@ def command(
         if not json:
             print_training(run.out, report)
         with run.step("publish"):
-            opened.publish()
+            _publish(opened, run)
         with run.step("recommend"):
             explained, rows = _feed(opened, run)
     total = time.perf_counter() - begin
@@ -124,6 +126,16 @@ def _clock(run: _Run, *, simulated: bool) -> Clock:
     return ManualClock(newest + 1_000_000)
 
 
+def _publish(opened: workspace.Workspace, run: _Run) -> None:
+    """As `feedwell publish` does; where a gate says no, a demo has a feed to show all the same, and says so."""
+    try:
+        opened.publish()
+    except CheckFailed as error:
+        run.forced = str(error)
+        run.say(f"{error}. A demo replaces nothing, so it does: look at the table before you do the same")
+        opened.publish(force=True)
+
+
 def _feed(opened: workspace.Workspace, run: _Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """One user's feed, explained: the user with the most events."""
     user = _most_active(opened)
@@ -166,6 +178,7 @@ def _say_json(
             "folder": str(run.folder),
             "seconds": run.seconds | {"total": round(total, 1)},
             "report": report.to_dict(),
+            "forced": run.forced,
             "feed": plain(rows),
             "explained": explained,
         }

@@ -53,6 +53,9 @@ class Release(_Frozen):
     """Newest `available_at` that training could see, µs."""
     log_window: tuple[int, int] = (0, 0)
     gates: tuple[Mapping[str, Any], ...] = ()
+    judged_against: str | None = None
+    """The champion at training, with the digest of its recipe (its project); None: there was none."""
+    judged_recipe: str = ""
     metrics: Mapping[str, float] = Field(default_factory=dict)
     parent: str | None = None
     format_version: int = 1

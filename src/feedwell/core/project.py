@@ -192,6 +192,8 @@ class GatesSection(Section):
     """recall, ndcg, mrr, hit_rate, or a name of a declared `[metric.<name>]`."""
     margin: float = Field(0.0, ge=0)
     min_users: int = Field(50, ge=1)
+    max_drift: float = Field(0.25, gt=0)
+    """PSI between an objective's scores before and after the refit on all data; above it the release is refused."""
 
 
 class TrainSection(Section):

@@ -2,42 +2,119 @@
 
 A champion was fitted on all data up to its watermark, so on an older test span it would be judged on what it has
 seen. Where its recipe differs, that recipe is therefore fitted and judged on the same spans as the new one; the same
-recipe on more data needs no comparison.
+recipe on more data needs no comparison. A first release is judged against simple popularity. The release says against
+whom it was judged, and `publish` asks again when another champion stands there by then.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from feedwell.core.artifact import CHAMPION
+from feedwell.core.artifact import Release
 from feedwell.core.errors import FeedwellError
-from feedwell.core.project import GatesSection
+from feedwell.core.project import GatesSection, Project
 from feedwell.data.interactions import UserEvents
 from feedwell.data.split import Spans
-from feedwell.metrics import difference
+from feedwell.metrics import Interval, difference
 from feedwell.pipeline.project_file import parse_project
+from feedwell.stores.releases import ReleaseStore
 from feedwell.training.inputs import Inputs
 from feedwell.training.measure import Measured, measure
 from feedwell.training.metric_set import MetricSet, metric_set
+from feedwell.training.parts import Parts
 from feedwell.training.report import Gate
-from feedwell.training.walk import PIPELINE, Walked
+from feedwell.training.walk import AS_OF, FITTED, PIPELINE, Walked
 
 
-def check_gates(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured) -> tuple[Gate, ...]:
-    """The gates' answers; all must have passed for `publish` to move the champion without force."""
-    champion = inputs.releases.channel(CHAMPION)
-    gates = inputs.project.gates
+@dataclass(frozen=True, kw_only=True)
+class Refit:
+    """Everything fitted once more on all data: objective → positives of its rows, and PSI of its scores against those
+    of the models that were judged."""
+
+    parts: Parts
+    n_rows: int = 0
+    positives: Mapping[str, int]
+    drift: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unreadable:
+    """A champion whose release is not whole any more: training goes on, and only force replaces it."""
+
+    release_id: str
+    why: str
+
+
+def champion_of(store: ReleaseStore, channel: str) -> Release | Unreadable | None:
+    """Whom a release that is trained now would replace."""
+    release_id = store.channel(channel)
+    if release_id is None:
+        return None
+    try:
+        return store.read(release_id)
+    except FeedwellError as error:
+        return Unreadable(release_id=release_id, why=str(error))
+
+
+def check_gates(
+    inputs: Inputs, events: UserEvents, cut: Spans, found: Measured, champion: Release | Unreadable | None
+) -> tuple[Gate, ...]:
+    """The gates' answers to the candidate that would replace that champion (None: there is none yet)."""
     if champion is None:
-        return (Gate(name="champion", passed=True, why="there is no champion yet, nothing to be worse than"),)
-    n_users = found.evaluation.n_users
-    enough = Gate(
-        name="enough users",
-        passed=n_users >= gates.min_users,
-        why=f"{n_users} users have something relevant in the test span, {gates.min_users} are needed",
+        return _first(inputs, events, cut, found)
+    return (_enough(inputs.project, found), _against(inputs, events, cut, found, champion))
+
+
+def refit_gates(project: Project, refit: Refit) -> tuple[Gate, ...]:
+    """What is released was fitted again on all data, and no table judged that fit: its labels and scores must hold."""
+    if not refit.positives:
+        return ()
+    without = [name for name, n in refit.positives.items() if not n]
+    labels = Gate(
+        name="refit labels",
+        passed=not without,
+        why=f"{', '.join(without)}: no positive among the {refit.n_rows:,} rows that the release was fitted on; take "
+        "more data, or take the objective out"
+        if without
+        else ", ".join(f"{n:,} positives of {name}" for name, n in refit.positives.items()),
     )
-    return (enough, _against(inputs, events, cut, found, champion))
+    bound = project.gates.max_drift
+    drift = Gate(
+        name="score drift",
+        passed=all(value <= bound for value in refit.drift.values()),
+        why="fitted on all data, scores moved by PSI "
+        + (
+            ", ".join(f"{value:.2f} ({name})" for name, value in refit.drift.items())
+            or "nothing that could be measured"
+        )
+        + f"; {bound:g} is allowed ([gates] max_drift)",
+    )
+    return (labels, drift)
+
+
+def why_not(store: ReleaseStore, release: Release, champion: str | None) -> list[str]:
+    """Why the release may not replace that champion: gates that said no, or that were asked about another champion."""
+    refused = [f"{g['name']}: {g['why']}" for g in release.gates if not g["passed"]]
+    if champion is None or champion == release.release_id:
+        return refused
+    if not release.gates:
+        return ["it was never judged (a changed configuration over another release's artifacts)"]
+    try:
+        current = store.read(champion)
+    except FeedwellError as error:
+        return [*refused, f"the champion {champion} that it would replace cannot be read: {error}"]
+    if release.watermark < current.watermark:
+        refused.append(f"it was trained on older data than the champion {champion}: run `feedwell train`")
+    if current.project_digest not in (release.judged_recipe, release.project_digest):
+        judged = release.judged_against or "simple popularity, as the first release"
+        refused.append(
+            f"it was judged against {judged}, and would replace {champion}, which has another recipe: run "
+            "`feedwell train` to judge it against that one"
+        )
+    return refused
 
 
 def compare_walks(ours: Walked, theirs: Walked, gates: GatesSection, metrics: MetricSet, bootstrap: int) -> Gate:
@@ -48,26 +125,63 @@ def compare_walks(ours: Walked, theirs: Walked, gates: GatesSection, metrics: Me
     replicates, metric, margin = max(bootstrap, 200), gates.metric, gates.margin
     ratios = [metrics.ratios(walked.lists(PIPELINE), replicates) for walked in (a, b)]
     d = difference(ratios[0], ratios[1], metric)
+    return _lower_bound("champion", f"{metric}@{ours.k} minus the champion's", d, margin)
+
+
+def _first(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured) -> tuple[Gate, ...]:
+    if not len(events.user_E):
+        return (Gate(name="first release", passed=True, why="there are no events yet: nothing in it was learned"),)
+    if not found.parts.fitted:
+        why = "none of its parts learns: it answers as the server does before a first release"
+        return (Gate(name="first release", passed=True, why=why),)
+    judged = [_beats(inputs, cut, found, baseline) for baseline in (AS_OF, FITTED)]
+    return (_enough(inputs.project, found), *judged)
+
+
+def _enough(project: Project, found: Measured) -> Gate:
+    n_users, least = found.evaluation.n_users, project.gates.min_users
     return Gate(
-        name="champion",
-        passed=bool(d.low >= -margin),
-        why=f"{metric}@{ours.k} minus the champion's: {d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}] over {d.n_units} "
-        f"users, the lower bound must be at least {-margin:+.4f}",
+        name="enough users",
+        passed=n_users >= least,
+        why=f"{n_users} users have something relevant in the test span, {least} are needed ([gates] min_users)",
     )
 
 
-def _against(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured, champion: str) -> Gate:
-    release = inputs.releases.read(champion)
-    if release.project_digest == inputs.project.digest:
-        return Gate(name="champion", passed=True, why=f"the recipe of {champion} on newer data")
+def _beats(inputs: Inputs, cut: Spans, found: Measured, baseline: str) -> Gate:
+    """There is no champion to be worse than, so the simplest thing that needs no training stands in for it."""
+    name, project, walked = f"first release, {baseline}", inputs.project, found.walked
+    if not found.evaluation.n_users:
+        return Gate(name=name, passed=False, why="nothing in the test span is relevant, so nothing can be compared")
+    metrics, replicates = metric_set(inputs, project, cut.end), max(project.evaluate.bootstrap, 200)
+    ours, theirs = (metrics.ratios(walked.lists(of), replicates) for of in (PIPELINE, baseline))
+    metric = project.gates.metric
+    what = f"{metric}@{walked.k} minus {baseline}"
+    return _lower_bound(name, what, difference(ours, theirs, metric), project.gates.margin)
+
+
+def _against(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured, champion: Release | Unreadable) -> Gate:
+    told = champion.release_id
+    if isinstance(champion, Unreadable):
+        return Gate(name="champion", passed=False, why=f"{told} could not be read: {champion.why}")
+    if champion.project_digest == inputs.project.digest:
+        return Gate(name="champion", passed=True, why=f"the recipe of {told} on newer data")
     try:
-        project = parse_project(release.project_text)
+        project = parse_project(champion.project_text)
         project = project.model_copy(update={"split": inputs.project.split, "evaluate": inputs.project.evaluate})
         theirs = measure(replace(inputs, project=project), events, cut, moments=found.moments)
     except FeedwellError as error:
-        return Gate(name="champion", passed=False, why=f"the recipe of {champion} could not be judged: {error}")
+        return Gate(name="champion", passed=False, why=f"the recipe of {told} could not be judged: {error}")
     metrics = metric_set(inputs, inputs.project, cut.end)
     return compare_walks(found.walked, theirs.walked, inputs.project.gates, metrics, inputs.project.evaluate.bootstrap)
+
+
+def _lower_bound(name: str, what: str, d: Interval, margin: float) -> Gate:
+    return Gate(
+        name=name,
+        passed=bool(d.low >= -margin),
+        why=f"{what}: {d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}] over {d.n_units} users, the lower bound must be at "
+        f"least {0 - margin:+.4f}",
+    )
 
 
 def _common(ours: Walked, theirs: Walked) -> tuple[Walked | None, Walked | None]:

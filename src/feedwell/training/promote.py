@@ -13,6 +13,7 @@ from feedwell.core.protocols import learns
 from feedwell.pipeline.compile import compile_features, make_part, part_names
 from feedwell.pipeline.project_file import parse_project
 from feedwell.stores.releases import ReleaseStore
+from feedwell.training.gates import why_not
 from feedwell.training.parts import RANKER, fit_config
 
 Hydrate = Callable[[Release], None]
@@ -36,16 +37,17 @@ def publish(
 ) -> str:
     """Points the channel to a release (default: the candidate) whose gates passed, and returns its id.
 
-    CheckFailed lists the gates that said no, unless forced; CorruptArtifact if a file changed; the channel moves last,
-    and only from the release that it pointed to at the call. Forced, a pointer that cannot be read is begun anew.
+    CheckFailed lists the gates that said no or were asked about another champion, unless forced; CorruptArtifact if a
+    file changed; the channel moves last, and only from the release that it pointed to at the call. Forced, a pointer
+    that cannot be read is begun anew.
     """
     champion = _current(store, channel, force)
     chosen = release_id or store.channel(CANDIDATE)
     if chosen is None:
         raise Unavailable("publishing: there is no candidate; run `feedwell train`")
     release = store.verify(chosen)
-    refused = [f"{g['name']}: {g['why']}" for g in release.gates if not g["passed"]]
-    if refused and not force:
+    refused = [] if force else why_not(store, release, champion)
+    if refused:
         raise CheckFailed(f"publishing {chosen}: " + "; ".join(refused) + ". Publish with --force to overrule")
     hydrate(release)
     store.set_channel(channel, chosen, replacing=champion, anew=force)
@@ -93,8 +95,10 @@ def publish_config(
         raise UsageError("these changes need `feedwell train`: " + "; ".join(problems))
     artifacts = {name: ref for name, ref in base.artifacts.items() if name in part_names(project)}
     release = Release(
-        **base.model_dump(exclude={"release_id", "created_at", "artifacts", "project_text", "project_digest", "parent"})
-        | {"features_version": compile_features(project).version, "gates": ()},
+        watermark=base.watermark,
+        log_window=base.log_window,
+        metrics=base.metrics,
+        features_version=compile_features(project).version,
         release_id=store.new_release_id(artifacts, project_text),
         created_at=clock.now(),
         artifacts=artifacts,

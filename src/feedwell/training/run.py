@@ -17,11 +17,11 @@ from feedwell.data.interactions import UserEvents, user_events
 from feedwell.data.split import Spans, spans
 from feedwell.training.calibrate import carve_valid, fit_in_order
 from feedwell.training.compare import MOVED, psi
-from feedwell.training.gates import check_gates
+from feedwell.training.gates import Refit, champion_of, check_gates, refit_gates
 from feedwell.training.inputs import Cost, Inputs, measured
 from feedwell.training.measure import Measured, measure
 from feedwell.training.parts import CALIBRATION, RANKERS, Parts, fit_config, fit_sources
-from feedwell.training.report import EvaluateReport, Gate, TrainReport
+from feedwell.training.report import EvaluateReport, TrainReport
 from feedwell.training.rows import Rows, join, servable
 from feedwell.training.walk import PIPELINE
 
@@ -37,6 +37,7 @@ def train(inputs: Inputs, *, channel: str = CANDIDATE, max_requests: int | None 
     """
     project = inputs.project
     costs: dict[str, Cost] = {}
+    champion = champion_of(inputs.releases, CHAMPION)
     with measured() as costs["events and spans"]:
         inputs.progress("spans", 0, None)
         view = inputs.view()
@@ -45,19 +46,26 @@ def train(inputs: Inputs, *, channel: str = CANDIDATE, max_requests: int | None 
         found = measure(inputs, events, cut, max_requests=max_requests)
     with measured() as costs["refit for release"]:
         inputs.progress("refit for release", 0, None)
-        final, drift = _refit(inputs, events, cut, found)
+        refit = _refit(inputs, events, cut, found)
     warnings = list(found.warnings)
     warnings += [
         f"scores of {name} moved when fitted on all data (PSI {value:.2f}): the figures may not hold for the release"
-        for name, value in drift.items()
+        for name, value in refit.drift.items()
         if value > MOVED
     ]
-    told = getattr(final.fitted.get(CALIBRATION), "warnings", ())
+    told = getattr(refit.parts.fitted.get(CALIBRATION), "warnings", ())
     warnings += [f"fitted on all data: {why}" for why in told if why not in found.warnings]
-    gates = check_gates(inputs, events, cut, found)
-    costs |= {f"fit {name}": cost for name, cost in final.cost.items()}
-    release_id = _release(inputs, final, cut, found, gates)
-    inputs.releases.set_channel(channel, release_id, why="train")
+    gates = check_gates(inputs, events, cut, found, champion) + refit_gates(project, refit)
+    costs |= {f"fit {name}": cost for name, cost in refit.parts.cost.items()}
+    judged = {
+        "gates": tuple(g.to_dict() for g in gates),
+        "metrics": _headline(found.evaluation),
+        "judged_against": champion and champion.release_id,
+        "judged_recipe": champion.project_digest if isinstance(champion, Release) else "",
+    }
+    release_id = _release(inputs, refit.parts, cut, judged)
+    # Of what was a candidate before nothing depends: a pointer that cannot be read must not cost the run.
+    inputs.releases.set_channel(channel, release_id, why="train", anew=True)
     return TrainReport(
         release_id=release_id,
         spans=cut.to_dict(),
@@ -67,24 +75,28 @@ def train(inputs: Inputs, *, channel: str = CANDIDATE, max_requests: int | None 
         coverage=found.coverage,
         evaluation=found.evaluation,
         gates=gates,
-        score_drift=drift,
+        score_drift=refit.drift,
         warnings=tuple(warnings),
         cost={name: cost.to_dict() for name, cost in costs.items()},
     )
 
 
-def _refit(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured) -> tuple[Parts, dict[str, float]]:
+def _refit(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured) -> Refit:
     """Sources on everything; the ranker on the rows of all spans, the stretch before the last kept for early stopping,
     the last for calibration."""
     project = inputs.project
     final = fit_sources(project, events.before(cut, 4))
-    drift: dict[str, float] = {}
-    if found.train is not None and found.test is not None:
-        rows, _ = servable(join([found.train, found.test]))
-        last_N = carve_valid(rows.ranking, rows.t_N, _KEPT)
-        final = final.with_rankers(fit_in_order(final, rows, last_N, stopping=_KEPT))
-        drift = _drift(found.parts, final, found.test)
-    return final, drift
+    if found.train is None or found.test is None:
+        return Refit(parts=final, positives={}, drift={})
+    rows, _ = servable(join([found.train, found.test]))
+    last_N = carve_valid(rows.ranking, rows.t_N, _KEPT)
+    final = final.with_rankers(fit_in_order(final, rows, last_N, stopping=_KEPT))
+    return Refit(
+        parts=final,
+        n_rows=len(rows),
+        positives={name: int((rows.ranking.labels[name] > 0).sum()) for name in project.objective},
+        drift=_drift(found.parts, final, found.test),
+    )
 
 
 def _drift(judged: Parts, released: Parts, rows: Rows) -> dict[str, float]:
@@ -97,8 +109,8 @@ def _drift(judged: Parts, released: Parts, rows: Rows) -> dict[str, float]:
     return {name: psi(before[name], after[name]) for name in before if name in after}
 
 
-def _release(inputs: Inputs, parts: Parts, cut: Spans, found: Measured, gates: tuple[Gate, ...]) -> str:
-    """Writes each fitted part as an artifact and the release that names them."""
+def _release(inputs: Inputs, parts: Parts, cut: Spans, judged: Mapping[str, Any]) -> str:
+    """Writes each fitted part as an artifact and the release that names them; `judged`: its gates, and against whom."""
     project, store = inputs.project, inputs.releases
     watermark = cut.end - 1 if cut.end else 0
     artifacts = {}
@@ -121,9 +133,8 @@ def _release(inputs: Inputs, parts: Parts, cut: Spans, found: Measured, gates: t
         features_version=parts.features.version,
         watermark=watermark,
         log_window=(0, cut.end),
-        gates=tuple(g.to_dict() for g in gates),
-        metrics=_headline(found.evaluation),
-        parent=store.channel(CHAMPION),
+        parent=judged["judged_against"],
+        **judged,
     )
     store.write_release(release)
     return release.release_id
