@@ -26,10 +26,10 @@ from feedwell.features import FeatureSet, asof
 from feedwell.pipeline.compile import compile_features
 from feedwell.pipeline.cursor import secret_of
 from feedwell.pipeline.explain import explain
+from feedwell.pipeline.frozen import frozen_project
 from feedwell.pipeline.online import OnlineState
 from feedwell.pipeline.path import RequestPath, Served, Wish
-from feedwell.pipeline.project_file import parse_project
-from feedwell.pipeline.project_folder import STATE_FOLDER, load_plugins, load_project, read_text
+from feedwell.pipeline.project_folder import STATE_FOLDER, load_project, read_text
 from feedwell.pipeline.projector import Projector
 from feedwell.pipeline.record import UNCALIBRATED
 from feedwell.pipeline.served import ServedEvents
@@ -99,8 +99,7 @@ class Workspace:
 
     def project_of(self, release: Release) -> Project:
         """The project as it was when the release was made."""
-        load_plugins(release.project_text, self.folder)
-        return parse_project(release.project_text)
+        return frozen_project(self.releases, release)
 
     def catch_up(self) -> int:
         """Folds everything that the log holds into the online state; how many events this call folded."""
@@ -152,7 +151,7 @@ class Workspace:
         if release_id is None:
             compiled = current(self.releases, self.folder)
         else:
-            compiled = load_release(self.releases, release_id, self.folder)
+            compiled = load_release(self.releases, release_id)
         return RequestPath(
             compiled=compiled,
             log=self.log,
@@ -232,8 +231,8 @@ class Workspace:
         record = self.records.get(request_id)
         if record is None:
             raise UsageError(f"no slate record has the request id '{request_id}'; `feedwell recommend` prints one")
-        known = {r.release_id: r for r in self.releases.releases()}
-        project = self.project_of(known[record.release_id]) if record.release_id in known else self.project
+        known = record.release_id in self.releases.release_ids()
+        project = self.project_of(self.releases.read(record.release_id)) if known else self.project
         names = lambda keys: self.ids.names("item", keys)  # noqa: E731
         return explain(record, self.records.trace(request_id), names, project)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from feedwell.cli._shared import HERE, JsonOption, ProjectOption, show
+from feedwell.core.artifact import CHAMPION
+from feedwell.core.errors import FeedwellError
 from feedwell.pipeline.compile import compile_features, part_names
 from feedwell.pipeline.exploration import exploration_cost
-from feedwell.pipeline.project_folder import load_project, missing_files
+from feedwell.pipeline.frozen import changed_plugins
+from feedwell.pipeline.project_folder import STATE_FOLDER, load_project, missing_files
+from feedwell.stores.releases import ReleaseStore
 
 
 def command(
@@ -20,7 +25,7 @@ def command(
     declared = load_project(project, environment=environment)
     features = compile_features(declared)
     cost = exploration_cost(declared)
-    warnings = missing_files(declared, project)
+    warnings = [*missing_files(declared, project), *_changed_since_champion(project)]
     result = {
         "project": declared.project.name,
         "digest": declared.digest,
@@ -43,3 +48,13 @@ def command(
         *(f"warning: {warning}" for warning in warnings),
     ]
     show(result, lambda out: out.print("\n".join(lines), markup=False, soft_wrap=True), as_json=json)
+
+
+def _changed_since_champion(folder: Path) -> list[str]:
+    """Plug-ins that are not what the champion serves; nothing while there is no champion that can be read."""
+    releases = ReleaseStore(folder / STATE_FOLDER)
+    try:
+        champion = releases.channel(CHAMPION)
+        return [] if champion is None else changed_plugins(releases, releases.read(champion), folder)
+    except FeedwellError as error:
+        return [str(error)]

@@ -17,7 +17,9 @@ from rich.console import Console
 
 from feedwell import __version__, workspace
 from feedwell.cli._shared import HERE, JsonOption, ProjectOption, show, table
+from feedwell.core.artifact import CHAMPION
 from feedwell.core.errors import CheckFailed, FeedwellError, ProjectError
+from feedwell.pipeline.frozen import changed_plugins
 
 _LIBRARIES = ("numpy", "pyarrow", "duckdb", "lmdb", "xgboost-cpu", "pydantic", "fastapi", "uvicorn")
 _LOW_DISK = 1 << 30
@@ -69,7 +71,8 @@ def _findings(folder: Path) -> Iterator[Finding]:
         return
     with opened:
         yield Finding(about="project", ok=True, text=f"{opened.project.project.name}, no problems")
-        for about, look in (("log", _log), ("segments", _segments), ("state", _state), ("releases", _releases)):
+        looks = {"log": _log, "segments": _segments, "state": _state, "releases": _releases, "plug-ins": _plugins}
+        for about, look in looks.items():
             yield _look(about, look, opened)
 
 
@@ -113,6 +116,12 @@ def _releases(opened: workspace.Workspace) -> str:
         store.verify(release_id)
     channels = ", ".join(f"{name} → {store.channel(name)}" for name in store.channels()) or "no channel"
     return f"{len(store.release_ids())} releases, every checksum holds; {channels}"
+
+
+def _plugins(opened: workspace.Workspace) -> str:
+    champion = opened.releases.channel(CHAMPION)
+    changed = changed_plugins(opened.releases, opened.releases.read(champion), opened.folder) if champion else []
+    return "; ".join(changed) or f"{len(opened.project.plugins)} files, as the champion has them"
 
 
 def _version(name: str) -> str | None:

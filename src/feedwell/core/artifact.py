@@ -46,6 +46,8 @@ class Release(_Frozen):
     created_at: int
     artifacts: Mapping[str, str]
     """part ("source.als", "ranker") → "kind/name/digest" under `artifacts/`."""
+    plugins: Mapping[str, str] = Field(default_factory=dict)
+    """The project's own files as they were: path → "plugin/name/digest" under `artifacts/`."""
     project_text: str
     project_digest: str
     features_version: str
@@ -59,6 +61,11 @@ class Release(_Frozen):
     metrics: Mapping[str, float] = Field(default_factory=dict)
     parent: str | None = None
     format_version: int = 1
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Every artifact that it needs."""
+        return (*self.artifacts.values(), *self.plugins.values())
 
 
 def digest_json(value: Any) -> str:

@@ -34,7 +34,7 @@ def make_embedder(setting: Setting, name: str) -> Embedder:
     Each part owns the one that it uses, in its own artifact: its weights hold for no other vectors.
     """
     section = setting.embedders.get(name)
-    made: Any = registry.find("embedder", (section.kind if section else "") or name)
+    made: Any = registry.find("embedder", (section.kind if section else "") or name, setting.modules)
     config = made.Config.model_validate(section.options if section else {})
     embedder: Embedder = made(config, Setting(name=name, seed=derive_seed(setting.seed, "embedder", name)))
     return embedder

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
 from feedwell.core.artifact import digest_json
 from feedwell.core.clock import DAY, SECOND
@@ -191,9 +191,12 @@ class GatesSection(Section):
     metric: str = "ndcg"
     """recall, ndcg, mrr, hit_rate, or a name of a declared `[metric.<name>]`."""
     margin: float = Field(0.0, ge=0)
+    first_margin: float = Field(0.1, ge=0, le=1)
+    """Before there is a champion: the share of popularity's own figure by which the lower bound may stay below it."""
     min_users: int = Field(50, ge=1)
-    max_drift: float = Field(0.25, gt=0)
-    """PSI between an objective's scores before and after the refit on all data; above it the release is refused."""
+    max_drift: float = Field(8.0, gt=0)
+    """PSI between an objective's scores before and after the refit on all data; above it the release is refused. Heads
+    of rare outcomes reach 7 in honest runs; where none is rare, 0.25 is the usual bound."""
 
 
 class TrainSection(Section):
@@ -265,10 +268,25 @@ class Project(Section):
     environment: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     experiment: Mapping[str, ExperimentSection] = Field(default_factory=dict)
 
+    _modules: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def modules(self) -> Mapping[str, str]:
+        """File under `plugins` → its module, which is named by the file's content (core.registry)."""
+        return self._modules
+
+    def with_modules(self, modules: Mapping[str, str]) -> Project:
+        """The same declaration over those files."""
+        made = self.model_copy()
+        made._modules = modules
+        made.__dict__.pop("digest", None)
+        return made
+
     @cached_property
     def digest(self) -> str:
-        """16 hex digits over the whole declaration."""
-        return digest_json(self.model_dump(mode="json", by_alias=True))
+        """16 hex digits over the whole declaration, the content of its own files included."""
+        declared = self.model_dump(mode="json", by_alias=True)
+        return digest_json([declared, dict(self._modules)] if self._modules else declared)
 
     @cached_property
     def entities(self) -> tuple[str, ...]:

@@ -56,6 +56,8 @@ class Setting:
     """Which of these, as "item.category", are keys: equal or not, but neither more nor less."""
     embedders: Mapping[str, Any] = field(default_factory=dict)
     """`[embedder.<name>]`: name → core.project.PartSection; `core.embedding.make_embedder` makes one."""
+    modules: tuple[str, ...] | None = None
+    """The project's own files, for `core.registry.find`; None: every one that was loaded."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Roles of the item's catalog columns: `created_at`, `expires_at`, `available` → column, where declared."""
 

@@ -174,9 +174,9 @@ class _Compiler:
         before = len(self.problems)
         key = f"feature.{name}"
         try:
-            kind: type[Aggregate] = find("aggregate", config.aggregate)
+            kind: type[Aggregate] = find("aggregate", config.aggregate, self.project.modules.values())
         except UsageError:
-            known = names("aggregate")
+            known = names("aggregate", self.project.modules.values())
             self._problem(
                 f"{key}.aggregate",
                 f"no aggregate is called '{config.aggregate}'",

@@ -113,7 +113,7 @@ def part_names(project: Project) -> list[str]:
 def make_part(project: Project, name: str) -> Any:
     """The part of that name as the project declares it, neither fitted nor loaded. ProjectError says what is wrong."""
     kind, section, found = _section(project, name)
-    made: Any = registry.find(kind, found)
+    made: Any = registry.find(kind, found, project.modules.values())
     try:
         return made(made.Config.model_validate(section.options), setting_of(project, name))
     except ValidationError as error:
@@ -128,7 +128,7 @@ def make_metrics(project: Project) -> tuple[tuple[ListMetric, ...], FeatureSet]:
 
 def _metric(project: Project, name: str) -> ListMetric:
     section = project.metric[name]
-    made: Any = registry.find("metric", section.kind or name)
+    made: Any = registry.find("metric", section.kind or name, project.modules.values())
     try:
         metric: ListMetric = made(made.Config.model_validate(section.options), setting_of(project, f"metric.{name}"))
     except ValidationError as error:
@@ -152,6 +152,7 @@ def setting_of(project: Project, name: str) -> Setting:
         user_columns=_readable_columns(project, "user"),
         categories=frozenset(f"{entity}.{column}" for entity, column in project.derived_entities.values()),
         embedders=project.embedder,
+        modules=tuple(project.modules.values()),
         extra={role: column for role, column in roles.items() if column},
     )
 
@@ -318,7 +319,7 @@ def _section(project: Project, name: str) -> tuple[str, PartSection, str]:
 
 def _predicts(project: Project) -> bool:
     """Whether a ranker learns what it predicts: only then is there something to calibrate on."""
-    return project.ranker is not None and learns(registry.find("scorer", project.ranker.kind))
+    return project.ranker is not None and learns(registry.find("scorer", project.ranker.kind, project.modules.values()))
 
 
 def _same(one: Project, other: Project, name: str) -> bool:
@@ -334,8 +335,8 @@ def _fallbacks(project: Project, parts: Mapping[str, Any], folders: Mapping[str,
         name = f"source.{own}"
         if name in parts:
             found[name] = parts[name]
-        elif own not in project.source and own in registry.names("source"):
-            made: Any = registry.find("source", own)
+        elif own not in project.source and own in registry.names("source", project.modules.values()):
+            made: Any = registry.find("source", own, project.modules.values())
             part = made(made.Config(), setting_of(project, name))
             if not learns(part):
                 found[name] = part

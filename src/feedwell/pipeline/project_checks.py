@@ -94,7 +94,7 @@ def _objectives(project: Project, data: Mapping[str, Any], events: set[str]) -> 
 
 
 def _features(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:
-    aggregates = registry.names("aggregate")
+    aggregates = registry.names("aggregate", project.modules.values())
     known = {"user", "item", *_keys(data, "entity"), *project.derived_entities}
     for name, feature in project.feature.items():
         yield from _events(("feature", name, "events"), feature.events, events)
@@ -117,7 +117,7 @@ def _parts(project: Project, data: Mapping[str, Any], events: set[str]) -> Itera
     sections.append(("scorer", ("value",), project.value, project.value.kind or "value"))
     sections.append(("slate", ("slate",), project.slate, project.slate.kind))
     for kind, path, part, name in sections:
-        known = registry.names(kind)
+        known = registry.names(kind, project.modules.values())
         if name not in known:
             yield _unknown(
                 (*path, "kind") if part.kind or path in (("light",), ("ranker",)) else path, kind, name, known
@@ -126,7 +126,7 @@ def _parts(project: Project, data: Mapping[str, Any], events: set[str]) -> Itera
         listed = part.options.get("events", ())
         yield from _events((*path, "events"), listed if isinstance(listed, list | tuple) else (), events)
         yield from _embedder(project, data, path, part.options.get("embed"))
-        config: Any = registry.find(kind, name).Config  # type: ignore[attr-defined]
+        config: Any = registry.find(kind, name, project.modules.values()).Config  # type: ignore[attr-defined]
         try:
             config.model_validate(part.options, context=FILE)
         except ValidationError as error:
@@ -135,7 +135,7 @@ def _parts(project: Project, data: Mapping[str, Any], events: set[str]) -> Itera
 
 def _embedder(project: Project, data: Mapping[str, Any], path: Path, name: object) -> Iterator[Finding]:
     """A part's key `embed` names a declared embedder, or a kind of one; "" is none."""
-    known = [*_keys(data, "embedder"), *registry.names("embedder")]
+    known = [*_keys(data, "embedder"), *registry.names("embedder", project.modules.values())]
     if isinstance(name, str) and name and name not in known:
         yield _unknown((*path, "embed"), "embedder", name, known, expected=f'one of {", ".join(known)}, or "" for none')
 
@@ -177,9 +177,9 @@ def _metrics(project: Project) -> Iterator[Finding]:
     known = dict.fromkeys(METRICS, "ranking")
     for name, section in project.metric.items():
         kind = section.kind or name
-        if kind not in registry.names("metric"):
+        if kind not in registry.names("metric", project.modules.values()):
             continue
-        family = registry.find("metric", kind)
+        family = registry.find("metric", kind, project.modules.values())
         if not hasattr(family, "values"):
             yield Finding(("metric", name), f"'{kind}' does not measure lists", "a metric with `names` and `values`")
             continue

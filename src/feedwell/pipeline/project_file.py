@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -35,12 +36,15 @@ def parse_project(
     overlays: Sequence[Overlay] = (),
     variables: Mapping[str, str] | None = None,
     checks: Sequence[Check] = (),
+    modules: Mapping[str, str] | None = None,
 ) -> Project:
     """The typed project under `[environment.<environment>]` and then `overlays` (nested or dotted keys).
 
     `variables` (default: the process's environment) fill `${NAME}`. `checks` run on the project and under each overlay
-    that it declares. ProjectError lists every problem of all of them.
+    that it declares. `modules`: the project's own files as they were loaded. ProjectError lists every problem of all.
     """
+    own = modules or {}
+    checks = [partial(_with_modules, own, check) for check in checks]
     try:
         data = tomllib.loads(text.removeprefix("\ufeff"))
     except tomllib.TOMLDecodeError as error:
@@ -60,7 +64,13 @@ def parse_project(
         problems = {_problem(f, lines, file) for f in findings}
         raise ProjectError(sorted(problems, key=lambda p: (p.line or 0, p.key, p.message)))
     layers = [data["environment"][environment], *overlays] if environment else overlays
-    return _overlaid_project(data, layers) if layers else project
+    return (_overlaid_project(data, layers) if layers else project).with_modules(own)
+
+
+def _with_modules(
+    modules: Mapping[str, str], check: Check, project: Project, data: Mapping[str, Any]
+) -> Iterable[Finding]:
+    return check(project.with_modules(modules), data)
 
 
 def variant(project: Project, *, surface: str | None = None, assignments: Mapping[str, str] | None = None) -> Project:
@@ -69,7 +79,9 @@ def variant(project: Project, *, surface: str | None = None, assignments: Mappin
     for experiment, arm in sorted((assignments or {}).items()):
         if experiment in project.experiment and arm in project.experiment[experiment].arms:
             layers.append(project.experiment[experiment].arms[arm])
-    return _overlaid_project(project.model_dump(by_alias=True), layers) if layers else project
+    if not layers:
+        return project
+    return _overlaid_project(project.model_dump(by_alias=True), layers).with_modules(project.modules)
 
 
 def _overlaid_project(data: Mapping[str, Any], overlays: Sequence[Overlay]) -> Project:

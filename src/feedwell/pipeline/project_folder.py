@@ -37,9 +37,10 @@ def read_text(folder: Path) -> str:
 def load_project(folder: Path, *, environment: str | None = None, checks: Iterable[Check] = ()) -> Project:
     """The checked project of a folder, its plug-ins loaded. ProjectError has all problems together."""
     text = read_text(folder)
-    broken = _plugin_findings(text, folder)
+    modules, broken = run_plugins(_listed(text, folder))
     plugins: Check = lambda project, data: broken  # noqa: E731
-    return parse_project(text, environment=environment, checks=(plugins, _paths_exist(folder), _declared_well, *checks))
+    every = (plugins, _paths_exist(folder), _declared_well, *checks)
+    return parse_project(text, environment=environment, checks=every, modules=modules)
 
 
 def missing_files(project: Project, folder: Path) -> list[str]:
@@ -64,29 +65,30 @@ def _data_files(project: Project) -> Iterator[tuple[tuple[str, ...], str, str | 
             yield key, pattern, delimiter
 
 
-def load_plugins(text: str, folder: Path) -> None:
-    """Runs the files under `plugins`, relative to the project; ProjectError for those that fail."""
-    problems = [Problem(key="plugins", message=f.message, expected=f.expected) for f in _plugin_findings(text, folder)]
-    if problems:
-        raise ProjectError(problems)
+def run_plugins(files: Mapping[str, Path]) -> tuple[dict[str, str], list[Finding]]:
+    """(name under `plugins` → its module, what the others failed with and where); `files`: name → where it is now."""
+    modules: dict[str, str] = {}
+    found = []
+    for name, path in files.items():
+        try:
+            modules[name] = registry.load_plugin(path).module
+            registry.require_apart(modules.values())
+        except (Exception, SystemExit) as error:  # noqa: BLE001  anything may happen in a file of the user's
+            modules.pop(name, None)
+            told = f"{type(error).__name__}: {error}" if not isinstance(error, UsageError) else str(error)
+            expected = "a file that can be imported"
+            found.append(Finding(("plugins",), f"{_place(error, path, name)}: {told}", expected))
+    return modules, found
 
 
-def _plugin_findings(text: str, folder: Path) -> list[Finding]:
-    """Runs the plug-ins; what each failed with and where. A text that is no TOML has none yet."""
+def _listed(text: str, folder: Path) -> dict[str, Path]:
+    """The files under `plugins` that are there. A text that is no TOML has none yet."""
     try:
         listed = tomllib.loads(text.removeprefix("\ufeff")).get("plugins", [])
     except tomllib.TOMLDecodeError:
-        return []
-    found = []
-    for name in listed if isinstance(listed, list) else []:
-        if isinstance(name, str) and (folder / name).is_file():
-            try:
-                registry.load_plugin(folder / name)
-            except (Exception, SystemExit) as error:  # noqa: BLE001  anything may happen in a file of the user's
-                told = f"{type(error).__name__}: {error}" if not isinstance(error, UsageError) else str(error)
-                expected = "a file that can be imported"
-                found.append(Finding(("plugins",), f"{_place(error, folder / name, name)}: {told}", expected))
-    return found
+        return {}
+    names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    return {name: folder / name for name in names if (folder / name).is_file()}
 
 
 def _place(error: BaseException, path: Path, name: str) -> str:

@@ -11,31 +11,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from feedwell.core.artifact import CHAMPION, Release
+from feedwell.core.artifact import CHAMPION
 from feedwell.core.errors import FeedwellError
 from feedwell.core.project import Project
 from feedwell.features import FeatureSet
 from feedwell.pipeline.compile import Compiled, compile_features
-from feedwell.pipeline.project_file import parse_project
-from feedwell.pipeline.project_folder import FILE_NAME, load_plugins, load_project
+from feedwell.pipeline.frozen import frozen_project
+from feedwell.pipeline.project_folder import FILE_NAME, load_project
+from feedwell.stores.durable import fingerprint
 from feedwell.stores.releases import ReleaseStore
 
 UNTRAINED = "untrained"
 _log = logging.getLogger("feedwell.serving")
 
 
-def load_release(releases: ReleaseStore, release_id: str, folder: Path) -> Compiled:
-    """The release ready to answer, every artifact's checksum verified. The frozen project decides, not today's file."""
+def load_release(releases: ReleaseStore, release_id: str) -> Compiled:
+    """The release ready to answer, every artifact's checksum verified. The frozen project and its own copies of the
+    plug-ins decide, not today's files."""
     release = releases.read(release_id)
-    project = frozen_project(release, folder)
+    project = frozen_project(releases, release)
     parts = {part: releases.open_artifact(reference) for part, reference in release.artifacts.items()}
     return Compiled(project, parts, release_id=release_id)
-
-
-def frozen_project(release: Release, folder: Path) -> Project:
-    """The project as it was when the release was made, with the plug-ins that its folder has now."""
-    load_plugins(release.project_text, folder)
-    return parse_project(release.project_text)
 
 
 def untrained(folder: Path) -> Compiled:
@@ -46,7 +42,7 @@ def untrained(folder: Path) -> Compiled:
 def current(releases: ReleaseStore, folder: Path, channel: str = CHAMPION) -> Compiled:
     """The channel's release, or the untrained project while the channel points nowhere."""
     release_id = releases.channel(channel)
-    return untrained(folder) if release_id is None else load_release(releases, release_id, folder)
+    return untrained(folder) if release_id is None else load_release(releases, release_id)
 
 
 def contract_of(project: Project) -> Any:
@@ -54,6 +50,10 @@ def contract_of(project: Project) -> Any:
     events = {name: section.model_dump() for name, section in project.event.items()}
     entities = {name: section.model_dump(by_alias=True) for name, section in project.entity.items()}
     return project.entities, dict(project.derived_entities), events, entities, project.data.max_future
+
+
+Key = tuple[str, tuple[object, ...]]
+"""A project's text and what tells its plug-ins' content apart."""
 
 
 class FeatureSets:
@@ -65,45 +65,54 @@ class FeatureSets:
     def __init__(self, releases: ReleaseStore, folder: Path) -> None:
         self._releases = releases
         self._folder = folder
-        self._by_text: dict[str, FeatureSet] = {}
-        self._read: tuple[str, Project] | None = None
-        self._unreadable: set[str] = set()
+        self._by_key: dict[Key, FeatureSet] = {}
+        self._read: tuple[Key, Project] | None = None
+        self._told: set[str] = set()
 
     def __call__(self) -> Sequence[FeatureSet]:
-        found: dict[str, FeatureSet] = {}
-        for text, project in self._texts():
-            if text not in self._by_text:
+        found: dict[Key, FeatureSet] = {}
+        for key, project in self._projects():
+            if key not in self._by_key:
                 try:
-                    self._by_text[text] = compile_features(project())
+                    self._by_key[key] = compile_features(project())
                 except FeedwellError as error:
-                    _log.warning("features left out of the online state: %s", error)
+                    self._tell("features left out of the online state", error)
                     continue
-            found[text] = self._by_text[text]
+            found[key] = self._by_key[key]
         return list(found.values())
 
-    def _texts(self) -> list[tuple[str, Callable[[], Project]]]:
-        project = self._current()
-        texts = [] if project is None else [(project[0], lambda: project[1])]
-        for release_id in self._releases.retained_ids(3 if project is None else project[1].releases.keep):
+    def _projects(self) -> list[tuple[Key, Callable[[], Project]]]:
+        today = self._current()
+        found: list[tuple[Key, Callable[[], Project]]] = [] if today is None else [(today[0], lambda: today[1])]
+        for release_id in self._releases.retained_ids(3 if today is None else today[1].releases.keep):
             try:
                 release = self._releases.read(release_id)
             except FeedwellError as error:
-                if release_id not in self._unreadable:
-                    _log.warning("the features of a release are left out of the online state: %s", error)
-                self._unreadable.add(release_id)
+                self._tell("the features of a release are left out of the online state", error)
                 continue
-            texts.append((release.project_text, partial(frozen_project, release, self._folder)))
-        return texts
+            key = release.project_text, tuple(sorted(release.plugins.items()))
+            found.append((key, partial(frozen_project, self._releases, release)))
+        return found
 
-    def _current(self) -> tuple[str, Project] | None:
+    def _current(self) -> tuple[Key, Project] | None:
         """Today's file and what it says; None while it is being edited into something that cannot be read."""
         path = self._folder / FILE_NAME
         if not path.is_file():
             return None
         text = path.read_text(encoding="utf-8")
-        if self._read is None or self._read[0] != text:
+        if self._read is None or self._read[0] != (text, self._stamps(self._read[1])):
             try:
-                self._read = text, load_project(self._folder)
+                project = load_project(self._folder)
+                self._read = (text, self._stamps(project)), project
             except FeedwellError as error:
-                _log.warning("feedwell.toml has problems, its features stay as they were: %s", error)
+                self._tell("the project has problems, its features stay as they were", error)
         return self._read
+
+    def _stamps(self, project: Project) -> tuple[object, ...]:
+        return tuple((name, fingerprint(self._folder / name)) for name in project.plugins)
+
+    def _tell(self, what: str, error: FeedwellError) -> None:
+        """Once for each: it is asked every second."""
+        if str(error) not in self._told:
+            _log.warning("%s: %s", what, error)
+        self._told.add(str(error))

@@ -17,6 +17,7 @@ from feedwell.core.telemetry import Telemetry
 from feedwell.pipeline.compile import Compiled
 from feedwell.pipeline.cursor import secret_of
 from feedwell.pipeline.explain import explain
+from feedwell.pipeline.frozen import frozen_project
 from feedwell.pipeline.gather import Pace
 from feedwell.pipeline.online import OnlineState
 from feedwell.pipeline.path import RequestPath, Served, Wish
@@ -133,16 +134,16 @@ class Runtime:
         if release_id == self.restart_for:
             return False
         try:
-            frozen = reload.frozen_project(self.releases.read(release_id), self.folder)
+            frozen = frozen_project(self.releases, self.releases.read(release_id))
             if reload.contract_of(frozen) != reload.contract_of(self.project):
                 self._restart_only_for(release_id)
                 return False
-            compiled = reload.load_release(self.releases, release_id, self.folder)
+            compiled = reload.load_release(self.releases, release_id)
             with self.online.reader(compiled.features):  # Unavailable until the projector keeps its features
                 compiled.warm()
             path = self._path_of(compiled)
             path.prepare(Wish(user_id="warm-up", request_id="warm"))
-        except FeedwellError as error:
+        except Exception as error:  # noqa: BLE001 - parts of a user's own run here: this thread must outlive them
             self.telemetry.count("reload_failed")
             _log.warning(
                 "release %s cannot serve yet, %s goes on: %s", release_id, self.path.compiled.release_id, error
@@ -172,6 +173,9 @@ class Runtime:
                 self.look()
             except FeedwellError as error:
                 _log.info("not warm yet: %s", error)
+            except Exception:  # noqa: BLE001 - a worker that stops following could never be rolled back
+                self.telemetry.count("reload_failed")
+                _log.exception("looking for a release failed; it is tried again")
 
     def _restart_only_for(self, release_id: str) -> None:
         """Notes, once, that a release waits for a restart; "" that none does."""
@@ -195,7 +199,7 @@ class Runtime:
         if release_id == self.path.compiled.release_id:
             return self.path.project
         try:
-            return reload.frozen_project(self.releases.read(release_id), self.folder)
+            return frozen_project(self.releases, self.releases.read(release_id))
         except FeedwellError:
             return self.path.project
 

@@ -19,7 +19,7 @@ from feedwell.core.project import GatesSection, Project
 from feedwell.data.interactions import UserEvents
 from feedwell.data.split import Spans
 from feedwell.metrics import Interval, difference
-from feedwell.pipeline.project_file import parse_project
+from feedwell.pipeline.frozen import frozen_project
 from feedwell.stores.releases import ReleaseStore
 from feedwell.training.inputs import Inputs
 from feedwell.training.measure import Measured, measure
@@ -154,9 +154,10 @@ def _beats(inputs: Inputs, cut: Spans, found: Measured, baseline: str) -> Gate:
         return Gate(name=name, passed=False, why="nothing in the test span is relevant, so nothing can be compared")
     metrics, replicates = metric_set(inputs, project, cut.end), max(project.evaluate.bootstrap, 200)
     ours, theirs = (metrics.ratios(walked.lists(of), replicates) for of in (PIPELINE, baseline))
-    metric = project.gates.metric
+    gates, metric = project.gates, project.gates.metric
     what = f"{metric}@{walked.k} minus {baseline}"
-    return _lower_bound(name, what, difference(ours, theirs, metric), project.gates.margin)
+    margin = max(gates.margin, gates.first_margin * theirs.value(metric))
+    return _lower_bound(name, what, difference(ours, theirs, metric), margin)
 
 
 def _against(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured, champion: Release | Unreadable) -> Gate:
@@ -166,7 +167,7 @@ def _against(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured, ch
     if champion.project_digest == inputs.project.digest:
         return Gate(name="champion", passed=True, why=f"the recipe of {told} on newer data")
     try:
-        project = parse_project(champion.project_text)
+        project = frozen_project(inputs.releases, champion)
         project = project.model_copy(update={"split": inputs.project.split, "evaluate": inputs.project.evaluate})
         theirs = measure(replace(inputs, project=project), events, cut, moments=found.moments)
     except FeedwellError as error:

@@ -10,8 +10,9 @@ from feedwell.core.clock import Clock
 from feedwell.core.errors import CheckFailed, CorruptArtifact, Unavailable, UsageError
 from feedwell.core.project import Project
 from feedwell.core.protocols import learns
+from feedwell.core.registry import find
 from feedwell.pipeline.compile import compile_features, make_part, part_names
-from feedwell.pipeline.project_file import parse_project
+from feedwell.pipeline.frozen import freeze_plugins, frozen_project
 from feedwell.stores.releases import ReleaseStore
 from feedwell.training.gates import why_not
 from feedwell.training.parts import RANKER, fit_config
@@ -102,6 +103,7 @@ def publish_config(
         release_id=store.new_release_id(artifacts, project_text),
         created_at=clock.now(),
         artifacts=artifacts,
+        plugins=freeze_plugins(store, project),
         project_text=project_text,
         project_digest=project.digest,
         parent=current,
@@ -115,6 +117,7 @@ def publish_config(
 def changed_fits(store: ReleaseStore, base: Release, project: Project) -> list[str]:
     """Why the artifacts of a release can't serve the project as it is; empty when they can."""
     problems = []
+    frozen = frozen_project(store, base)
     for name in part_names(project):
         part = make_part(project, name)
         if not learns(part):
@@ -124,7 +127,9 @@ def changed_fits(store: ReleaseStore, base: Release, project: Project) -> list[s
             continue
         was, now = store.manifest(base.artifacts[name]).config, fit_config(part)
         problems += [f"{name}.{key}: {was.get(key)!r} → {now.get(key)!r}" for key in _differing(was, now)]
-    return problems + (_redefined(parse_project(base.project_text), project) if RANKER in base.artifacts else [])
+        if type(part).__module__ != type(make_part(frozen, name)).__module__:
+            problems.append(f"{name}: the file with its code changed")
+    return problems + (_redefined(frozen, project) if RANKER in base.artifacts else [])
 
 
 def _redefined(was: Project, now: Project) -> list[str]:
@@ -132,6 +137,7 @@ def _redefined(was: Project, now: Project) -> list[str]:
     problems = [
         f"feature.{name} is declared otherwise" for name, f in was.feature.items() if now.feature.get(name) != f
     ]
+    problems += [f"feature.{name}: the file with its aggregate changed" for name in _other_code(was, now)]
     for name, objective in now.objective.items():
         old = was.objective.get(name)
         if old is None:
@@ -140,6 +146,13 @@ def _redefined(was: Project, now: Project) -> list[str]:
         changed = [key for key in _OUTCOME if getattr(old, key) != getattr(objective, key)]
         problems += [f"objective.{name}.{key}: {getattr(old, key)!r} → {getattr(objective, key)!r}" for key in changed]
     return problems
+
+
+def _other_code(was: Project, now: Project) -> list[str]:
+    """Features of both whose aggregate is a class of another module, which for a plug-in is another content."""
+    both = [(name, f.aggregate) for name, f in was.feature.items() if now.feature.get(name) == f]
+    kinds = [[find("aggregate", kind, p.modules.values()).__module__ for _, kind in both] for p in (was, now)]
+    return [name for (name, _), a, b in zip(both, *kinds, strict=True) if a != b]
 
 
 def _differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -10,11 +10,15 @@ retrieved after it. Whatever is released is fitted once more on all data, and it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from feedwell.core.artifact import CANDIDATE, CHAMPION, Release
 from feedwell.data.interactions import UserEvents, user_events
 from feedwell.data.split import Spans, spans
+from feedwell.pipeline.frozen import freeze_plugins
 from feedwell.training.calibrate import carve_valid, fit_in_order
 from feedwell.training.compare import MOVED, psi
 from feedwell.training.gates import Refit, champion_of, check_gates, refit_gates
@@ -128,6 +132,7 @@ def _release(inputs: Inputs, parts: Parts, cut: Spans, judged: Mapping[str, Any]
         release_id=store.new_release_id(artifacts, inputs.project_text),
         created_at=inputs.clock.now(),
         artifacts=artifacts,
+        plugins=freeze_plugins(store, project),
         project_text=inputs.project_text,
         project_digest=project.digest,
         features_version=parts.features.version,

@@ -131,7 +131,7 @@ class ReleaseStore:
     def write_release(self, release: Release) -> None:
         """Stores the release; Unavailable when one of its artifacts is not there, UsageError when its id is taken."""
         with locked(self.folder / "releases.lock"):
-            for reference in release.artifacts.values():
+            for reference in release.references:
                 self.manifest(reference)
             target = self._inside("releases", release.release_id)
             if target.exists():
@@ -168,7 +168,7 @@ class ReleaseStore:
     def verify(self, release_id: str) -> Release:
         """The release, after each of its artifacts was opened and found whole."""
         release = self.read(release_id)
-        for reference in release.artifacts.values():
+        for reference in release.references:
             self.open_artifact(reference)
         return release
 
@@ -256,7 +256,7 @@ class ReleaseStore:
 
     def _unneeded_artifacts(self, kept: Sequence[str]) -> Iterator[Path]:
         try:
-            needed = {reference for release_id in kept for reference in self.read(release_id).artifacts.values()}
+            needed = {reference for release_id in kept for reference in self.read(release_id).references}
         except (CorruptArtifact, Unavailable):
             return
         now = now_of_disk(self.folder / "releases.lock")
