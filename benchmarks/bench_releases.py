@@ -27,6 +27,7 @@ from feedwell.core.clock import DAY, SECOND
 from feedwell.core.event import RawEvent
 from feedwell.core.slate import SlateRecord
 from feedwell.pipeline.path import Wish
+from feedwell.pipeline.record import UNCALIBRATED
 from feedwell.serving.runtime import Runtime
 from feedwell.workspace import Workspace
 
@@ -199,7 +200,8 @@ def report(
         own = {"source.popular", f"source.{recipe['source']}", "newest"}
         wrong["digest of another release"] += record.project_digest != digests[record.release_id]
         wrong["source of another release"] += not set(record.source_names) <= own
-        wrong["head of another release"] += set(record.predictions) != {recipe["objective"], "value"}
+        heads = {name.removeprefix(UNCALIBRATED) for name in record.predictions}
+        wrong["head of another release"] += heads != {recipe["objective"], "value"}
         wrong["unknown key"] += None in workspace.ids.names("item", record.keys)
         wrong["degraded"] += bool(record.degraded)
         wrong["empty"] += not record.keys
