@@ -224,6 +224,7 @@ class Workspace:
 
     def _answer(self, wish: Wish) -> Recommendation:
         self.catch_up()
+        self._champion.follow_catalog()
         return Recommendation(self, self._champion.answer(wish))
 
     def explain(self, request_id: str) -> dict[str, Any]:

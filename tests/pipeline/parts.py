@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from feedwell.core.candidates import Candidates, Retrieved
+from feedwell.core.catalog import CatalogTable
 from feedwell.core.needs import Need
 from feedwell.core.protocols import PartConfig, Setting, serve
 from feedwell.core.registry import filter, scorer, slate, source
@@ -19,7 +20,7 @@ class Part:
         k: int = serve(20)
 
     def __init__(self, config: Any, setting: Setting) -> None:
-        self.config = config
+        self.config, self.setting = config, setting
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -37,6 +38,25 @@ class First(Part):
 
     def __call__(self, request: Request) -> Retrieved:
         return rows(np.arange(self.config.k))
+
+
+@source("test_newcomers")
+class Newcomers(Part):
+    """The items whose catalog rows it was told of, newest first."""
+
+    catalog_offset = -1
+
+    def grown(self, rows: CatalogTable, delta: dict[int, int] | None) -> dict[int, int]:
+        return {**(delta or {}), **dict(zip(rows.keys_M.tolist(), rows.at_M.tolist(), strict=True))}
+
+    def __call__(self, request: Request) -> Retrieved:
+        known: dict[int, int] = request.deltas.get(self.setting.name, {})
+        return rows(np.array(sorted(known, key=lambda key: (-known[key], key))[: self.config.k], np.int64))
+
+
+@source("test_other_newcomers")
+class OtherNewcomers(Newcomers):
+    pass
 
 
 @source("test_raises")

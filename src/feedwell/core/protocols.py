@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic import Field as _Field
 
 from feedwell.core.candidates import Candidates, Float, Retrieved
+from feedwell.core.catalog import CatalogTable
 from feedwell.core.needs import HistoryNeed, Need
 from feedwell.core.request import NO_KEYS, Keys, Request
 
@@ -67,7 +68,9 @@ class Interactions:
     """Events to fit on, in log order, as columns over E: keys, `at_E` (available_at), `type_E` (index into `types`).
 
     `undone_E` marks events whose relation a later event in the same data took back. `until` is exclusive.
-    `item_columns` maps a catalog column to (keys sorted, values) at `until`, numbers only.
+    `catalog` has each entity's rows as of `until`, and `user_columns` what a request would have read of the user as of
+    each event (feature or "user.<column>" → value_E): both only where a part that is fitted asks for them.
+    `catalog_offset`: up to where the log's catalog rows are in `catalog`; -1: not known.
     """
 
     user_E: Keys
@@ -78,22 +81,23 @@ class Interactions:
     value_E: Float | None = None
     undone_E: NDArray[np.bool_] | None = None
     until: int = 0
-    item_columns: Mapping[str, tuple[Keys, Float]] = field(default_factory=dict)
+    catalog: Mapping[str, CatalogTable] = field(default_factory=dict)
+    catalog_offset: int = -1
+    user_columns: Mapping[str, Float] = field(default_factory=dict)
 
     def of(self, events: Sequence[str]) -> Interactions:
         """Only the events of those types that name a user and an item; no types given means all."""
         wanted = [i for i, name in enumerate(self.types) if not events or name in events]
         keep = np.isin(self.type_E, wanted) & (self.user_E >= 0) & (self.item_E >= 0)
-        return Interactions(
+        return replace(
+            self,
             user_E=self.user_E[keep],
             item_E=self.item_E[keep],
             at_E=self.at_E[keep],
             type_E=self.type_E[keep],
-            types=self.types,
             value_E=None if self.value_E is None else self.value_E[keep],
             undone_E=None if self.undone_E is None else self.undone_E[keep],
-            until=self.until,
-            item_columns=self.item_columns,
+            user_columns={name: value_E[keep] for name, value_E in self.user_columns.items()},
         )
 
 

@@ -67,3 +67,5 @@ class Request:
     deadline_us: int = 0
     width: float = 1.0
     seed: int = 0
+    deltas: Mapping[str, Any] = field(default_factory=dict)
+    """part → what it made of catalog rows that came after its artifact; see core.catalog."""

@@ -61,6 +61,7 @@ class SlateRecord:
 
     `epoch`, `state_offset` (the projector's) and `tail_offset` (the request's own user's) say exactly which events the
     features saw; `features` are float32 as scored; `counts` is the exact accounting of where every candidate went;
+    `catalog_offset` is up to where sources had followed the catalog beyond their artifacts (-1: none does);
     `widths` says which sources answered, each at which share of its k; `draws` holds what each slot was drawn from;
     `among` are the candidates that the caller brought (None: the sources were asked), `ignored_filters` what it waived.
     """
@@ -102,6 +103,7 @@ class SlateRecord:
     fallback: str = ""
     stage_ms: dict[str, float] = field(default_factory=dict)
     traced: bool = False
+    catalog_offset: int = -1
     schema_version: int = 1
 
     def to_dict(self) -> dict[str, Any]:

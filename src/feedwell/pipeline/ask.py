@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from feedwell.core.candidates import Candidates, Float
+from feedwell.core.catalog import NO_DELTAS, Deltas
 from feedwell.core.event import NO_KEY
 from feedwell.core.request import NO_KEYS, Keys, Request, UserSide
 from feedwell.core.slate import Slate, SlateRecord
@@ -54,6 +55,7 @@ class Ask:
     deadline_ms: float | None = None
     width: float = 1.0
     widths: Mapping[str, float] | None = None
+    deltas: Deltas = NO_DELTAS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -260,6 +260,13 @@ class Compiled:
                 self._by_overlay[key] = self._compile(variant(self.project, surface=key[0] or None, assignments=arms))
             return self._by_overlay[key]
 
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """The sources of all overlays compiled so far; one name is one artifact, whatever its `serve` keys."""
+        with self._lock:
+            pipelines = list(self._by_overlay.values())
+        return {name: part for pipeline in reversed(pipelines) for name, part in pipeline.sources.items()}
+
     def warm(self) -> int:
         """Compiles every surface and arm now, so that no request pays for it; how many there are."""
         for surface in ("", *self.project.surface):

@@ -27,6 +27,7 @@ from feedwell.pipeline.ask import Answer, Ask, Brought
 from feedwell.pipeline.compile import Compiled
 from feedwell.pipeline.cursor import MAX_PAGES, read_cursor, write_cursor
 from feedwell.pipeline.gather import Pace
+from feedwell.pipeline.live import LiveCatalog
 from feedwell.pipeline.served import ServedEvents
 
 MAX_N = 1000
@@ -89,6 +90,7 @@ class Log(Protocol):
     @property
     def ids(self) -> Ids: ...
     def user_tail(self, user: int, after_offset: int) -> pa.Table: ...
+    def catalog_events(self, entity: str, after_offset: int, upto_offset: int) -> pa.Table: ...
 
 
 class Records(Protocol):
@@ -120,6 +122,7 @@ class RequestPath:
         self._open_reader = open_reader
         self._clock = clock
         self._secret = secret
+        self.live = LiveCatalog(lambda: compiled.sources, compiled.project)
         self._served = served if compiled.project.serving.log_served else None
 
     @property
@@ -142,13 +145,20 @@ class RequestPath:
             brought, unknown = self._brought(wish.among, wish.ignore_filters)
             ask = replace(ask, brought=brought)
         with self._reader(ask.user) as reader:
-            ask = replace(ask, t=max(self._clock.now(), reader.newest_at + 1))
+            ask = replace(ask, t=max(self._clock.now(), reader.newest_at + 1), deltas=self.live.now)
             pipeline = self.compiled.pipeline(ask.surface, ask.assignments)
             _check_waived(wish.ignore_filters, pipeline.filters)
             answer = pipeline.run(ask, reader, pace)
         names = self.log.ids.names("item", answer.record.keys)
         cursor = write_cursor(self._secret, wish.user_id, [*earlier, ask.request_id])
         return Served(answer=answer, item_ids=tuple(names), cursor=cursor, unknown=unknown)
+
+    def follow_catalog(self) -> None:
+        """Sources learn of the items that the state knows by now. Takes its time: never on a request's thread."""
+        if self.live.followers:
+            with self._open_reader() as reader:
+                offset = reader.state_offset
+            self.live.catch_up(self.log, offset)
 
     def keep(self, served: Served) -> None:
         """Writes the record, and the trace where there is one, durably; the served events follow a little later."""

@@ -88,6 +88,7 @@ def slate_record(pipeline: Pipeline, ran: Ran) -> SlateRecord:
         fallback=ran.fallback,
         stage_ms={**{k: round(v, 3) for k, v in notes.stage_ms.items()}, "total": round(notes.elapsed_ms, 3)},
         traced=ask.trace,
+        catalog_offset=ask.deltas.offset,
     )
 
 

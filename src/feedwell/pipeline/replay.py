@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feedwell.core import columns as c
+from feedwell.core.catalog import Deltas
 from feedwell.core.errors import CheckFailed
 from feedwell.core.rng import stream
 from feedwell.core.slate import Explore, SlateRecord
@@ -25,6 +26,7 @@ from feedwell.pipeline.ask import Answer, Ask, Brought, Reader
 from feedwell.pipeline.compile import Pipeline
 from feedwell.pipeline.draws import redraw
 from feedwell.pipeline.gather import DUPLICATES, UNKNOWN
+from feedwell.pipeline.live import LiveCatalog
 from feedwell.pipeline.tape import TraceReader
 from feedwell.stores.state import MemoryState, StateStore
 
@@ -38,6 +40,7 @@ class Log(Protocol):
     def read(self, after_offset: int, limit: int) -> pa.Table: ...
     def in_order(self, *, upto_offset: int | None = None, size: int = BATCH) -> Iterator[pa.Table]: ...
     def high_water(self) -> tuple[int, int]: ...
+    def catalog_events(self, entity: str, after_offset: int, upto_offset: int) -> pa.Table: ...
 
 
 def redrawn(record: SlateRecord) -> SlateRecord:
@@ -72,9 +75,15 @@ def ask_of(record: SlateRecord, *, trace: bool = False) -> Ask:
     )
 
 
-def replay_trace(pipeline: Pipeline, record: SlateRecord, trace: dict[str, Any]) -> Answer:
-    """The traced request run again from what it read then; compare with `differences`."""
-    return pipeline.run(replace(ask_of(record, trace=True), context=trace["context"]), TraceReader(record, trace))
+def replay_trace(pipeline: Pipeline, record: SlateRecord, trace: dict[str, Any], log: Log | None = None) -> Answer:
+    """The traced request run again from what it read then; compare with `differences`.
+
+    Sources that follow the catalog need the log too: a trace does not hold the items that they knew.
+    """
+    ask = replace(ask_of(record, trace=True), context=trace["context"])
+    if log is not None:
+        ask = replace(ask, deltas=_deltas(pipeline, record, log))
+    return pipeline.run(ask, TraceReader(record, trace))
 
 
 def replay_from_log(pipeline: Pipeline, record: SlateRecord, log: Log, *, state: StateStore | None = None) -> Answer:
@@ -92,8 +101,9 @@ def replay_from_log(pipeline: Pipeline, record: SlateRecord, log: Log, *, state:
     for batch in batches_of(log, until_offset=record.state_offset):
         fold.fold(batch)
     tail = _tail(log, record)
+    ask = replace(ask_of(record), deltas=_deltas(pipeline, record, log))
     with StateReader.open(pipeline.features, scratch) as reader:
-        return pipeline.run(ask_of(record), reader.with_tail(tail) if tail.num_rows else reader)
+        return pipeline.run(ask, reader.with_tail(tail) if tail.num_rows else reader)
 
 
 def differences(one: SlateRecord, other: SlateRecord) -> list[str]:
@@ -110,10 +120,19 @@ def batches_of(log: Log, *, until_offset: int | None = None, size: int = BATCH) 
 class Replayer:
     """Walks the log in order and shows the state as it was at each time asked for; times never go back.
 
-    Events come as batches in the order of (available_at, offset). At t everything with available_at < t is folded.
+    Events come as batches in the order of (available_at, offset). At t everything with available_at < t is folded, and
+    `live` has taken it in.
     """
 
-    def __init__(self, features: FeatureSet, batches: Iterable[pa.Table], *, state: StateStore | None = None) -> None:
+    def __init__(
+        self,
+        features: FeatureSet,
+        batches: Iterable[pa.Table],
+        *,
+        state: StateStore | None = None,
+        live: LiveCatalog | None = None,
+    ) -> None:
+        self._live = live
         self.features = features
         self.state = state or MemoryState()
         self._fold = Fold([features], self.state, whole_log=True)
@@ -137,7 +156,10 @@ class Replayer:
         while self._left is not None or self._next():
             end = int(np.searchsorted(self._at_E, t))
             if end > self._begin and self._left is not None:
-                self._fold.fold(self._left.slice(self._begin, end - self._begin))
+                visible = self._left.slice(self._begin, end - self._begin)
+                self._fold.fold(visible)
+                if self._live is not None:
+                    self._live.take(visible)
                 self._begin = end
             if end < len(self._at_E):
                 return
@@ -158,13 +180,25 @@ def replay_requests(
     asks: Sequence[Ask],
     visit: Callable[[Ask, Reader], Any],
     *,
-    state: StateStore | None = None,
+    live: LiveCatalog | None = None,
 ) -> Iterator[Any]:
-    """`visit(ask, reader)` for each ask in order of t, the reader seeing exactly what was visible then."""
-    replayer = Replayer(features, batches, state=state)
+    """`visit(ask, reader)` for each ask in order of t, reader and sources (`live`) knowing what was visible then."""
+    replayer = Replayer(features, batches, live=live)
     for ask in sorted(asks, key=lambda a: a.t):
         with replayer.at(ask.t) as reader:
-            yield visit(ask, reader)
+            yield visit(ask if live is None else replace(ask, deltas=live.now), reader)
+
+
+def _deltas(pipeline: Pipeline, record: SlateRecord, log: Log) -> Deltas:
+    live = live_of(pipeline)
+    if record.catalog_offset >= 0:
+        live.catch_up(log, record.catalog_offset)
+    return live.now
+
+
+def live_of(pipeline: Pipeline) -> LiveCatalog:
+    """What the pipeline's sources know of the catalog beyond their artifacts: nothing yet."""
+    return LiveCatalog(lambda: pipeline.sources, pipeline.project)
 
 
 def _tail(log: Log, record: SlateRecord) -> pa.Table:

@@ -34,6 +34,8 @@ WARM_REQUESTS = 8
 LAG_ALLOWED = 10_000
 """Events that may be unfolded when a worker becomes ready."""
 _LOOK_S = 0.25
+_CATALOG_S = 0.05
+"""How often sources are told of new items: with the projector's lag, well within a second of the PUT."""
 _RESTART = "release {} declares other entities or events than this server checks and stores: restart it; {} goes on"
 _log = logging.getLogger("feedwell.serving")
 
@@ -64,6 +66,7 @@ class Runtime:
         self._caught_up = False
         self._stop = threading.Event()
         self._watch: threading.Thread | None = None
+        self._watch_catalog: threading.Thread | None = None
 
     @staticmethod
     def open(folder: Path, *, clock: Clock | None = None) -> Runtime:
@@ -89,6 +92,7 @@ class Runtime:
     def warm(self) -> None:
         """Compiles every overlay and runs requests that leave no trace: the first real one is like any other."""
         self.path.compiled.warm()
+        self.path.follow_catalog()
         for i in range(WARM_REQUESTS):
             if i == WARM_REQUESTS // 2:
                 self.pace.budget.restart()
@@ -120,10 +124,12 @@ class Runtime:
         }
 
     def watch(self) -> None:
-        """Follows the champion channel on a background thread, and warms up as soon as the state can be read."""
+        """Follows the champion channel and the catalog on background threads, and warms up once state can be read."""
         if self._watch is None:
             self._watch = threading.Thread(target=self._follow, name="feedwell-reload", daemon=True)
+            self._watch_catalog = threading.Thread(target=self._follow_catalog, name="feedwell-catalog", daemon=True)
             self._watch.start()
+            self._watch_catalog.start()
 
     def look(self) -> bool:
         """Takes up the channel's release if it moved; whether it did. While it cannot serve, the old one goes on."""
@@ -142,6 +148,7 @@ class Runtime:
             with self.online.reader(compiled.features):  # Unavailable until the projector keeps its features
                 compiled.warm()
             path = self._path_of(compiled)
+            path.follow_catalog()
             path.prepare(Wish(user_id="warm-up", request_id="warm"))
         except Exception as error:  # noqa: BLE001 - parts of a user's own run here: this thread must outlive them
             self.telemetry.count("reload_failed")
@@ -156,8 +163,9 @@ class Runtime:
 
     def close(self) -> None:
         self._stop.set()
-        if self._watch is not None:
-            self._watch.join(timeout=10)
+        for thread in (self._watch, self._watch_catalog):
+            if thread is not None:
+                thread.join(timeout=10)
         self.pace.retries.stop()
         self.lane.close()
         self.served.close()
@@ -176,6 +184,13 @@ class Runtime:
             except Exception:  # noqa: BLE001 - a worker that stops following could never be rolled back
                 self.telemetry.count("reload_failed")
                 _log.exception("looking for a release failed; it is tried again")
+
+    def _follow_catalog(self) -> None:
+        while not self._stop.wait(_CATALOG_S):
+            try:
+                self.path.follow_catalog()
+            except FeedwellError as error:
+                _log.info("the catalog cannot be followed yet: %s", error)
 
     def _restart_only_for(self, release_id: str) -> None:
         """Notes, once, that a release waits for a restart; "" that none does."""

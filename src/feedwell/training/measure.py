@@ -16,10 +16,11 @@ from feedwell.data.interactions import UserEvents
 from feedwell.data.labels import CLOSES, UNTIL, labels
 from feedwell.data.split import SPANS, Spans
 from feedwell.pipeline.compile import Pipeline
-from feedwell.pipeline.replay import replay_requests
+from feedwell.pipeline.replay import live_of, replay_requests
 from feedwell.training.calibrate import calibration_rows, fit_in_order
 from feedwell.training.coverage import coverage_rows, label_counts, require_coverage, served_slots
 from feedwell.training.evaluate import report
+from feedwell.training.fit_data import fit_data
 from feedwell.training.heads import head_rows
 from feedwell.training.inputs import Inputs, measured
 from feedwell.training.leakage import batch_reading, future_leaks, require_no_leaks, suspicious
@@ -67,7 +68,7 @@ def measure(
     rankers: Parts | None = None
     if project.ranker is not None:
         inputs.progress("fit sources on the first span", 0, None)
-        first = fit_sources(project, events.before(cut, 1))
+        first = fit_sources(project, fit_data(inputs, events, cut, 1))
         _require_causal(inputs, first, shown, span_X)
         train_rows = _train_rows(inputs, first, events, cut, shown, span_X)
         warnings += [str(leak) for leak in suspicious(train_rows)]
@@ -77,7 +78,7 @@ def measure(
         warnings += [note] if note else []
         warnings += getattr(rankers.fitted.get(CALIBRATION), "warnings", ())
     inputs.progress("fit sources on all before the test", 0, None)
-    parts = fit_sources(project, events.before(cut, _TEST))
+    parts = fit_sources(project, fit_data(inputs, events, cut, _TEST))
     if rankers is not None:
         parts = parts.with_rankers(rankers)
     pipeline = parts.pipeline()
@@ -161,7 +162,8 @@ def _visit(inputs: Inputs, pipeline: Pipeline, cut: Spans, moments: Moments, bui
     def visit(ask: Any, reader: Any) -> None:
         builder.add(ask.user, ask.t, pipeline.retrieve(ask, reader), *ends[ask.user, ask.t])
 
-    for done, _ in enumerate(replay_requests(pipeline.features, inputs.batches(), asks, visit)):
+    visits = replay_requests(pipeline.features, inputs.batches(), asks, visit, live=live_of(pipeline))
+    for done, _ in enumerate(visits):
         if done % 200 == 0:
             inputs.progress("retrieve by replay", done, len(asks))
 

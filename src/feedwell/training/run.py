@@ -21,6 +21,7 @@ from feedwell.data.split import Spans, spans
 from feedwell.pipeline.frozen import freeze_plugins
 from feedwell.training.calibrate import carve_valid, fit_in_order
 from feedwell.training.compare import MOVED, psi
+from feedwell.training.fit_data import fit_data
 from feedwell.training.gates import Refit, champion_of, check_gates, refit_gates
 from feedwell.training.inputs import Cost, Inputs, measured
 from feedwell.training.measure import Measured, measure
@@ -89,7 +90,7 @@ def _refit(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured) -> R
     """Sources on everything; the ranker on the rows of all spans, the stretch before the last kept for early stopping,
     the last for calibration."""
     project = inputs.project
-    final = fit_sources(project, events.before(cut, 4))
+    final = fit_sources(project, fit_data(inputs, events, cut, 4))
     if found.train is None or found.test is None:
         return Refit(parts=final, positives={}, drift={})
     rows, _ = servable(join([found.train, found.test]))

@@ -28,7 +28,7 @@ from feedwell.pipeline.ask import Answer, Ask, Reader
 from feedwell.pipeline.compile import Pipeline
 from feedwell.pipeline.gather import gather
 from feedwell.pipeline.notes import Notes
-from feedwell.pipeline.replay import replay_requests
+from feedwell.pipeline.replay import live_of, replay_requests
 from feedwell.training.inputs import Inputs
 from feedwell.training.rows import RowBuilder
 
@@ -197,7 +197,8 @@ def walk(
             builder.add(ask.user, ask.t, answer.offered, *ends[ask.user, ask.t])
 
     asks = asks_of(inputs, moments, n=project.evaluate.k, salt="evaluate")
-    for done, _ in enumerate(replay_requests(pipeline.features, inputs.batches(), asks, visit)):
+    visits = replay_requests(pipeline.features, inputs.batches(), asks, visit, live=live_of(pipeline))
+    for done, _ in enumerate(visits):
         if done % 200 == 0:
             inputs.progress("evaluate by replay", done, len(asks))
     return walked

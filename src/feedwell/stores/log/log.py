@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from feedwell.core import columns as c
 from feedwell.core.clock import Clock
-from feedwell.core.event import Origin, RawEvent
+from feedwell.core.event import Origin, RawEvent, catalog_type
 from feedwell.core.project import Project
 from feedwell.stores.durable import file_lock
 from feedwell.stores.ids import IdStore
@@ -154,6 +154,27 @@ class EventLog:
 
         return self._consistent(rows)
 
+    def catalog_events(self, entity: str, after_offset: int, upto_offset: int) -> pa.Table:
+        """The entity's catalog events with offsets in (after, upto], hot or sealed."""
+        wanted = catalog_type(entity)
+
+        def rows(manifest: Manifest) -> pa.Table:
+            query = f"{self._select} WHERE offset > ? AND offset <= ? AND type = ?"
+            after = max(after_offset, manifest.sealed_upto)
+            parts = [
+                rows_to_table(
+                    self.hot.connection().execute(query, (after, upto_offset, wanted)).fetchall(), self.schema
+                )
+            ]
+            for s in manifest.segments:
+                if s.last_offset > after_offset and s.first_offset <= upto_offset and entity in s.catalogs:
+                    table = read_after(self._path(s.file), after_offset, self.schema, s.rows)
+                    within = pc.less_equal(table[c.OFFSET], upto_offset)
+                    parts.append(table.filter(pc.and_(pc.equal(table[c.TYPE], wanted), within)))
+            return pa.concat_tables(parts)
+
+        return self._consistent(rows)
+
     def segment_paths(self) -> list[Path]:
         """All sealed files of the current epoch, in offset order."""
         return [self._path(s.file) for s in self.manifest_file.current().segments]
@@ -161,6 +182,16 @@ class EventLog:
     def sealed_upto(self) -> int:
         """Appended events up to this offset are in segments."""
         return self.manifest_file.current().sealed_upto
+
+    def segments_upto(self) -> int:
+        """Every event up to this offset, appended or loaded, is in a segment."""
+
+        def rows(manifest: Manifest) -> int:
+            query = "SELECT min(offset) FROM event WHERE offset > ?"
+            (first,) = self.hot.connection().execute(query, (manifest.sealed_upto,)).fetchone()
+            return max(manifest.sealed_upto, manifest.last_offset) if first is None else first - 1
+
+        return self._consistent(rows)
 
     def seal(self, upto_offset: int) -> int:
         """How many hot events up to that offset moved to segments; crash-safe at every point, readers go on meanwhile.
