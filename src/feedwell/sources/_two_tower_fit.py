@@ -1,0 +1,245 @@
+"""Training of the two towers: samples from histories, negatives, the loop. Only this file of the source needs torch.
+
+E events by user in log order, N samples, B rows of a step, L history, M columns of a step, I items
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from feedwell.core.errors import CheckFailed
+from feedwell.core.rng import stream
+from feedwell.nn.columns import Batch, Columns
+from feedwell.nn.config import Run
+from feedwell.nn.curves import Curves
+from feedwell.nn.loop import Data, fit_network, seeded
+from feedwell.nn.losses import sampled_softmax
+from feedwell.nn.two_tower import AGES, PLACES, Sizes
+from feedwell.nn.two_tower import Towers as Network
+from feedwell.sources._towers import Ints, Matrix, Towers
+
+if TYPE_CHECKING:
+    from feedwell.sources.two_tower import TwoTower
+
+_LEAST_VALID = 50
+_MINUTE_US = 60_000_000
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Items:
+    """All items that can be retrieved: `id_I` is the row of an item's own embedding (0: it has none)."""
+
+    id_I: Ints
+    static_IS: Matrix
+    category_IC: Ints
+    category_sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Events:
+    """What users did, in log order: `row_E` the item's row, the user's own columns as of each event."""
+
+    user_E: Ints
+    row_E: Ints
+    at_E: Ints
+    numbers_EF: Matrix
+    category_EC: Ints
+    category_sizes: tuple[int, ...]
+
+
+def train(config: TwoTower.Config, items: Items, events: Events, run: Run) -> tuple[Towers, Curves]:
+    """The trained towers as serving has them, checked to be equal to torch's; and how training went."""
+    sizes = sizes_of(config, items, events)
+    samples = _samples(config, events)
+    with seeded(run.seed):
+        network = Network(sizes, config.temperature, config.dropout)
+    if not samples.n_rows:
+        return _towers(network), Curves()
+    loss = Loss(config, network, items, events, samples)
+    valid_N = _valid(config, loss.at_N, run.seed)
+    data = Data(train=samples.rows(~valid_N), valid=samples.rows(valid_N) if valid_N.any() else None)
+    curves = fit_network(network, loss, data, config, run)
+    towers = _towers(network)
+    _require_parity(network, towers, loss, samples)
+    return towers, curves
+
+
+def sizes_of(config: TwoTower.Config, items: Items, events: Events) -> Sizes:
+    """The network's sizes for this data."""
+    return Sizes(
+        n_ids=int(items.id_I.max(initial=0)),
+        embedding_dim=config.embedding_dim,
+        hidden_dim=config.hidden_dim,
+        item_static=items.static_IS.shape[1],
+        item_categories=items.category_sizes,
+        user_numbers=events.numbers_EF.shape[1],
+        user_categories=events.category_sizes,
+    )
+
+
+def _samples(config: TwoTower.Config, events: Events) -> Columns:
+    """One sample per event whose user has a history (or columns): where its user's events begin and end before it."""
+    order = np.argsort(events.user_E, kind="stable")
+    user_E, at_E, row_E = events.user_E[order], events.at_E[order], events.row_E[order]
+    n = len(order)
+    begins = np.ones(n, np.bool_)
+    begins[1:] = user_E[1:] != user_E[:-1]
+    start_E = np.maximum.accumulate(np.where(begins, np.arange(n), 0))
+    end_E = np.searchsorted(user_E, user_E, side="right")
+    stop_E = np.arange(n)
+    if n and at_E.min() < at_E.max():
+        # Events of one moment do not know of each other. A file of lists has an order and no times at all.
+        moves = begins.copy()
+        moves[1:] |= at_E[1:] != at_E[:-1]
+        stop_E = np.maximum.accumulate(np.where(moves, np.arange(n), 0))
+    first = np.zeros(n, np.bool_)
+    first[np.unique(user_E * (int(row_E.max(initial=0)) + 1) + row_E, return_index=True)[1]] = True
+    keep = np.ones(n, np.bool_) if config.repeats else first
+    has_columns = events.numbers_EF.shape[1] + events.category_EC.shape[1] > 0
+    if config.context == "others":
+        start_stop = start_E, end_E
+        keep &= has_columns | (end_E - start_E > 1)
+    else:
+        start_stop = start_E, stop_E
+        keep &= has_columns | (stop_E > start_E)
+    kept = np.flatnonzero(keep)
+    columns = {
+        "self": kept,
+        "start": start_stop[0][kept],
+        "stop": start_stop[1][kept],
+        "numbers": events.numbers_EF[order][kept],
+        "categories": events.category_EC[order][kept],
+    }
+    return Columns({name: torch.from_numpy(np.ascontiguousarray(column)) for name, column in columns.items()})
+
+
+def _valid(config: TwoTower.Config, at_N: Ints, seed: int) -> NDArray[np.bool_]:
+    """The last samples in time; where nothing has a time, some by chance."""
+    valid_N, share = np.zeros(len(at_N), np.bool_), round(config.valid_share * len(at_N))
+    if share >= _LEAST_VALID:
+        timed = at_N.min() < at_N.max()
+        order_N = np.argsort(at_N, kind="stable") if timed else stream(seed, "valid").permutation(len(at_N))
+        valid_N[order_N[-share:]] = True
+    return valid_N
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histories:
+    """A step's histories: the items' rows, how far from the newest and how old (powers of two), which are there."""
+
+    row_BL: Tensor
+    place_BL: Tensor
+    age_BL: Tensor
+    there_BL: Tensor
+
+
+class Loss:
+    """A step's sampled softmax: the batch's own items and a uniform sample of the catalog as negatives."""
+
+    def __init__(
+        self, config: TwoTower.Config, network: Network, items: Items, events: Events, samples: Columns
+    ) -> None:
+        self._config, self.network = config, network
+        order = np.argsort(events.user_E, kind="stable")
+        self.row_E = torch.from_numpy(events.row_E[order])
+        self.at_E = torch.from_numpy(events.at_E[order])
+        self.id_I = torch.from_numpy(items.id_I)
+        self.static_IS = torch.from_numpy(items.static_IS)
+        self.category_IC = torch.from_numpy(items.category_IC)
+        target_N: Any = samples["self"]
+        self.at_N: Ints = self.at_E[target_N].numpy()
+        count_I = torch.bincount(self.row_E[target_N], minlength=len(self.id_I)).float()
+        self.share_I = count_I / count_I.sum().clamp(min=1)
+        # Not from the whole catalog: an item that nobody has met yet is no negative, and would be learned as one.
+        self._met = torch.unique(self.row_E)
+        self._place_L = torch.log2(torch.arange(1, config.history + 1).float()).long().clamp(max=PLACES - 1)
+
+    def __call__(self, batch: Batch) -> Tensor:
+        row_M = self._columns(self.row_E[batch["self"]])
+        item_MD = self.network.item(self._ids(row_M), self.static_IS[row_M], self.category_IC[row_M])
+        log_q_M = torch.zeros(len(row_M))
+        if self._config.log_q:
+            n_uniform = len(row_M) - len(batch["self"])
+            log_q_M = torch.log(len(batch["self"]) * self.share_I[row_M] + n_uniform / len(self._met))
+        return sampled_softmax(self.user(batch, self.histories(batch)), item_MD, log_q_M, row_M)
+
+    def user(self, batch: Batch, histories: Histories) -> Tensor:
+        """user_BD of the samples."""
+        id_BL = self._ids(histories.row_BL)
+        weight_BL = self.network.weights_BL(id_BL, histories.place_BL, histories.age_BL, histories.there_BL)
+        own = batch["numbers"], batch["categories"]
+        return self.network.user(id_BL, self.static_IS, histories.row_BL, weight_BL, *own)
+
+    def _ids(self, row_X: Tensor) -> Tensor:
+        """The items' own embeddings. Both towers must do without some: that is how they meet an item that is new."""
+        id_X = self.id_I[row_X]
+        if self.network.training and self._config.id_dropout:
+            id_X = id_X.masked_fill(torch.rand(id_X.shape) < self._config.id_dropout, 0)
+        return id_X
+
+    def histories(self, batch: Batch) -> Histories:
+        """What the samples' users did before them, the newest first; or beside them, in no order."""
+        start_B1, stop_B1 = batch["start"][:, None], batch["stop"][:, None]
+        step_1L = torch.arange(self._config.history)[None]
+        if self._config.context == "past":
+            at_BL = stop_B1 - 1 - step_1L
+            there_BL, at_BL = at_BL >= start_B1, at_BL.clamp(min=0)
+            age_BL = (self.at_E[batch["self"]][:, None] - self.at_E[at_BL]).clamp(min=1)
+            age_BL = torch.log2(age_BL.double() / _MINUTE_US + 1).long().clamp(0, AGES - 1)
+            place_BL = self._place_L.expand(at_BL.shape)
+        else:
+            # A list longer than L is seen through any stretch of it, round its end.
+            n_B1 = (stop_B1 - start_B1).clamp(min=1)
+            at_BL = start_B1 + ((torch.rand(n_B1.shape) * n_B1).long() + step_1L) % n_B1
+            there_BL, age_BL = (step_1L < n_B1).expand(at_BL.shape), torch.zeros_like(at_BL)
+            place_BL = age_BL
+        row_BL = self.row_E[at_BL]
+        there_BL = there_BL & (row_BL != self.row_E[batch["self"]][:, None])
+        return Histories(row_BL=row_BL, place_BL=place_BL, age_BL=age_BL, there_BL=there_BL)
+
+    def _columns(self, row_B: Tensor) -> Tensor:
+        """The rows' own items, then the uniform sample (Yang et al. 2020: mixed negatives)."""
+        return torch.cat([row_B, self._met[torch.randint(len(self._met), (self._config.negatives,))]])
+
+
+def _towers(network: Network) -> Towers:
+    weights = {name: value.detach().cpu().float().numpy() for name, value in network.state_dict().items()}
+    return Towers(weights=weights, temperature=network.temperature)
+
+
+@torch.no_grad()
+def _require_parity(network: Network, towers: Towers, loss: Loss, samples: Columns) -> None:
+    """CheckFailed when what serving computes is not what was trained."""
+    network.eval().to("cpu")
+    rows = torch.arange(min(256, len(loss.id_I)))
+    of_item = loss.id_I[rows], loss.static_IS[rows], loss.category_IC[rows]
+    batch = samples.take(torch.arange(min(64, samples.n_rows)))
+    histories = loss.histories(batch)
+    pairs = [
+        (network.item(*of_item).numpy(), towers.item(*(x.numpy() for x in of_item))),
+        (loss.user(batch, histories).numpy(), _served(towers, loss, batch, histories)),
+    ]
+    worst = max(float(np.abs(a - b).max(initial=0)) for a, b in pairs)
+    if not worst <= _TOLERANCE:
+        raise CheckFailed(
+            f"two_tower: vectors as trained and as served differ by {worst:.2g}, expected {_TOLERANCE} at most: "
+            "an error of feedwell, please report it with the versions of torch and numpy"
+        )
+
+
+def _served(towers: Towers, loss: Loss, batch: Batch, histories: Histories) -> Matrix:
+    """The same users by the formulas of serving, one by one."""
+    user_BD = towers.own(batch["numbers"].numpy(), batch["categories"].numpy())
+    for b, there_L in enumerate(histories.there_BL.numpy()):
+        row_L = histories.row_BL[b].numpy()[there_L]
+        id_L, static_LS = loss.id_I[row_L].numpy(), loss.static_IS[row_L].numpy()
+        place_L, age_L = histories.place_BL[b].numpy()[there_L], histories.age_BL[b].numpy()[there_L]
+        user_BD[b] += towers.pooled(towers.history(id_L, static_LS), towers.importance(id_L), place_L, age_L)
+    return towers.unit(user_BD)
