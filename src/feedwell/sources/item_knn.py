@@ -55,7 +55,7 @@ class ItemKnn:
         """α: how much the popularity of the item in the history is divided out."""
         popularity_exponent: float = fit(0.5, ge=0, le=2)
         """β: how much the popularity of the recommended item is; 0 favours the popular, 1 the rare."""
-        user_exponent: float = fit(0.0, ge=0, le=2)
+        user_exponent: float = fit(0.5, ge=0, le=2)
         """γ: how much less those count who have many items."""
         user_items: int = fit(1000, ge=1)
         """Of each user the last so many distinct items: one crawler must not cost the square of its clicks."""
