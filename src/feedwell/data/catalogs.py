@@ -10,7 +10,7 @@ import duckdb
 from feedwell.core.project import ColumnType
 from feedwell.data.behaviour import entity_name
 from feedwell.data.profile import Column, Table, quoted_text
-from feedwell.data.roles import Roles, _unit, id_like, micros
+from feedwell.data.roles import Roles, id_like, micros, unit_of
 from feedwell.data.words import words_of
 
 _LEAST_OVERLAP = 0.5
@@ -60,7 +60,7 @@ def find_catalogs(tables: Sequence[Table], events: Table, roles: Roles) -> tuple
                 f" USING SAMPLE reservoir({_SAMPLE} ROWS) REPEATABLE (1)"
             )
         for table in (t for t in tables if t is not events):
-            why = _interactions(db, table, events, roles)
+            why = _interactions(table, roles)
             overlaps = {} if why else _overlaps(db, table)
             if not overlaps:
                 told.append(f"{table.name}: {why or 'no column holds the ids of half of the items or users'}")
@@ -74,7 +74,7 @@ def find_catalogs(tables: Sequence[Table], events: Table, roles: Roles) -> tuple
     return {role: catalog for role, (_, catalog) in found.items()}, told
 
 
-def _interactions(db: duckdb.DuckDBPyConnection, table: Table, events: Table, roles: Roles) -> str:
+def _interactions(table: Table, roles: Roles) -> str:
     """Why a table names users and items at once, and so describes neither; "" where it does not."""
     names = {roles.columns[role].column for role in ("user", "item")}
     if names <= set(table.columns):
@@ -104,7 +104,7 @@ def _catalog(db: duckdb.DuckDBPyConnection, table: Table, entity: str, id_column
     cell = table.text(id_column)
     row = db.execute(f"SELECT count(DISTINCT {cell}), count(*) FROM {table.relation}").fetchone()
     distinct, n = row if row else (0, 0)
-    times = [c for c in table.columns.values() if _unit(c) and c.name != id_column]
+    times = [c for c in table.columns.values() if unit_of(c) and c.name != id_column]
     changes = distinct < 0.99 * n
     if changes and not times:
         return f"{n:,} rows of {distinct:,} {entity}s and no time that says since when each holds"
@@ -117,7 +117,7 @@ def _catalog(db: duckdb.DuckDBPyConnection, table: Table, entity: str, id_column
     if not changes and births and _born_first(db, table, cell, births[0].name, entity):
         since = births[0].name
         why["since"] = "no event of one comes before it"
-    units = {_unit(c) for c in times}
+    units = {unit_of(c) for c in times}
     named = {key: _named(columns, words) for key, words in (("expires_at", _ENDS), ("available", _STOCK))}
     category, maker = _grouping(table, columns)
     return Catalog(
@@ -155,7 +155,7 @@ def _typed(db: duckdb.DuckDBPyConnection, table: Table, id_column: str) -> dict[
             continue
         name = _our_name(column.name, made)
         kind: ColumnType = "string"
-        if _unit(column):
+        if unit_of(column):
             kind = "time"
         elif column.kind == "bool" or (_says(column.name, _STOCK) and {v for v, _ in column.values} <= {"0", "1"}):
             kind = "bool"
@@ -182,14 +182,12 @@ def _our_name(theirs: str, taken: Mapping[str, object]) -> str:
 
 def _is_list(db: duckdb.DuckDBPyConnection, table: Table, column: Column) -> bool:
     """Whether cells hold several of a small vocabulary, divided by | ; , or blanks."""
-    if column.n_distinct < 3 or (column.words <= 1.05 and not column.n):
+    if column.n_distinct < 3:
         return False
     cell = table.text(column.name)
-    mark = _LISTED
-    found = _parts(db, table, cell, mark)
-    if found[0] < 1.2:
-        found = _parts(db, table, cell, r"[\s]+")
-    mean, vocabulary, longest = found
+    mean, vocabulary, longest = _parts(db, table, cell, _LISTED)
+    if mean < 1.2:
+        mean, vocabulary, longest = _parts(db, table, cell, r"[\s]+")
     return mean >= 1.2 and vocabulary <= max(40, 0.03 * column.n) and longest <= 12 * max(1.0, mean)
 
 

@@ -82,7 +82,7 @@ def find_roles(table: Table, given: Mapping[str, str]) -> Roles:
     type_name = None if "type" in found else _type_name(found)
     order = ("user", "item", "type", "ts")
     columns = {role: found[role] for role in [*order, *(r for r in found if r not in order)] if role in found}
-    return Roles(columns=columns, ts_unit=_unit(table.columns[columns["ts"].column]) or "auto", type_name=type_name)
+    return Roles(columns=columns, ts_unit=unit_of(table.columns[columns["ts"].column]) or "auto", type_name=type_name)
 
 
 def id_like(column: Column, n_rows: int) -> bool:
@@ -91,7 +91,7 @@ def id_like(column: Column, n_rows: int) -> bool:
     return one_word and column.n > 0 and column.n_distinct >= min(3, n_rows)
 
 
-def _unit(column: Column) -> str | None:
+def unit_of(column: Column) -> str | None:
     """The unit of a column of times, None where it can be none."""
     if column.kind == "time":
         return "auto" if column.low is None else "iso"
@@ -101,7 +101,7 @@ def _unit(column: Column) -> str | None:
 
 
 def _times(table: Table) -> list[Column]:
-    return [c for c in table.columns.values() if _unit(c) and c.n > 0.5 * table.n_rows]
+    return [c for c in table.columns.values() if unit_of(c) and c.n > 0.5 * table.n_rows]
 
 
 def _ids(table: Table) -> list[Column]:
@@ -117,7 +117,7 @@ def _time(table: Table, taken: set[str]) -> Guess:
     best = min(found, key=lambda c: (_or_last(ranks[c.name]), -c.n_distinct))
     said = ranks[best.name] is not None
     others = tuple(c.name for c in found if c is not best)
-    why = f"its numbers are times in {_unit(best)}" if best.kind != "time" else "its cells are times"
+    why = f"its numbers are times in {unit_of(best)}" if best.kind != "time" else "its cells are times"
     sure: Sure = "sure" if said and not others else ("likely" if said or not others else "a guess")
     return Guess(column=best.name, why=why + (", and its name says so" if said else ""), sure=sure, others=others)
 
@@ -130,7 +130,7 @@ def _type(table: Table, taken: set[str]) -> Guess | None:
         rank = role_rank(column.name, "type")
         is_code = column.kind == "int" and column.n_distinct <= 20
         few = 0 < column.n_distinct <= _MOST_TYPES and (column.kind == "text" or is_code)
-        if few and column.name not in taken and (n_known or rank is not None) and _unit(column) is None:
+        if few and column.name not in taken and (n_known or rank is not None) and unit_of(column) is None:
             found.append((n_known, rank, column))
     if not found:
         return None
@@ -158,7 +158,6 @@ def _actors(table: Table, found: Mapping[str, Guess]) -> dict[str, Guess]:
     missing = [role for role in ("user", "item") if role not in found and role not in made]
     if missing:
         rest = [c for c in free if c.name not in taken and not _said(c.name)]
-        # Where a user is known by name, ids of few values (a category, a country) are hardly items.
         made |= _by_bursts(table, missing, rest, found["ts"].column)
     return made
 
@@ -210,7 +209,7 @@ def micros(table: Table, column: str) -> str:
     told = table.columns[column]
     if told.kind == "time":
         return f"epoch_us(TRY_CAST({quoted_name(column)} AS TIMESTAMP))"
-    factor = 1e6 / _EPOCHS[_unit(told) or "s"]
+    factor = 1e6 / _EPOCHS[unit_of(told) or "s"]
     return f"CAST(round({number(table.text(column))} * {factor}) AS BIGINT)"
 
 
@@ -235,7 +234,7 @@ def _fits(role: str, column: Column, table: Table) -> bool:
     if role == "slot":
         return column.kind == "int" and (column.low or 0) >= 0 and (column.high or 0) < 10_000
     if role == "available_at":
-        return _unit(column) is not None and column.n == table.n_rows
+        return unit_of(column) is not None and column.n == table.n_rows
     if role == "event_id":
         whole = words_of(column.name) == ["event"] and column.name.lower() not in ("event", "events")
         return whole and column.n == table.n_rows and column.n_distinct > 0.7 * column.n
