@@ -117,7 +117,7 @@ def _data(folder: Path) -> None:
 def test_every_kind_of_part_has_its_page() -> None:
     index = (PAGES / "README.md").read_text(encoding="utf-8")
     assert set(re.findall(r"\]\((\w+)\.md\)", index)) == set(NAMES)
-    assert set(NAMES) == {"source", "filter", "slate", "metric", "aggregate", "embedder"}
+    assert set(NAMES) == {"source", "filter", "scorer", "slate", "metric", "aggregate", "embedder"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -158,4 +158,5 @@ def test_the_parts_of_all_pages_serve_together(project: Path) -> None:
     assert feed.record.degraded in ((), [])
     sources = set(", ".join(feed.table["sources"].to_pylist()).split(", "))
     assert "liked_again" in sources
+    assert "p_like" in feed.table.column_names
     assert told["counts"]["filter.affordable"] > 0
