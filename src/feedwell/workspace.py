@@ -17,6 +17,7 @@ import pyarrow as pa
 from feedwell.core.artifact import Release
 from feedwell.core.clock import Clock, SystemClock
 from feedwell.core.errors import DataError, UsageError
+from feedwell.core.event import id_text
 from feedwell.core.project import Project
 from feedwell.core.telemetry import Telemetry
 from feedwell.data.ingest import IngestReport, ingest
@@ -283,7 +284,7 @@ class Features:
         for name in frame.column_names:
             column = frame[name]
             if name in self._workspace.project.entities and not pa.types.is_integer(column.type):
-                keys = self._workspace.ids.lookup(name, ["" if v is None else str(v) for v in column.to_pylist()])
+                keys = self._workspace.ids.lookup(name, [id_text(v) or "" for v in column.to_pylist()])
                 column = pa.array(keys, pa.int64())
             elif name == "t":
                 column = _microseconds(column)

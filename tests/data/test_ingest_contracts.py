@@ -234,17 +234,36 @@ def test_an_empty_string_view_is_no_id(tmp_path: Path):
 
 
 def test_a_number_is_the_same_id_by_every_route(tmp_path: Path):
-    cells: list[Any] = [1e16, 12.0, 13, "12.0", "x", -4.0, 2.5]
+    cells: list[Any] = [
+        1e16,
+        12.0,
+        13,
+        "12.0",
+        "x",
+        -4.0,
+        2.5,
+        "-0.0",
+        -0.0,
+        "007.0",
+        "1.",
+        "12.00",
+        "v1.0",
+        ".0",
+        "1e3",
+        "٣.0",
+    ]
     rows = [
         {"type": "v", "user": cell, "item": "i", "ts": 1_700_000_000, "device": str(i)} for i, cell in enumerate(cells)
     ]
+    expected_ids = ["10000000000000000", "12", "13", "12", "x", "-4", "2.5", "0", "0"]
+    expected_ids += ["007.0", "1.", "12", "v1.0", ".0", "1e3", "٣.0"]
     (tmp_path / "events.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     log = EventLog.open(tmp_path / ".feedwell", PROJECT, ManualClock(NOW))
     ingest(PROJECT, tmp_path, log)
     table = log.read(-1, 100)
     stored = dict(zip(table["device"].to_pylist(), log.ids.names("user", table["user"].to_pylist()), strict=True))
     log.close()
-    for i, expected in enumerate(["10000000000000000", "12", "13", "12.0", "x", "-4", "2.5"]):
+    for i, expected in enumerate(expected_ids):
         live = EventContract(PROJECT)(rows[i], NOW)
         assert isinstance(live, RawEvent)
         assert (stored[str(i)], live.ids["user"]) == (expected, expected)

@@ -26,6 +26,20 @@ def test_any_user_id_gets_a_feed_by_path(server: Server, user: str) -> None:
     assert len(response.json()["items"]) == 3
 
 
+def test_a_number_is_one_id_by_every_route(servers: Callable[..., Server]) -> None:
+    server = servers(stocked=False)
+    server.put("/v1/items", json=[{"item_id": 12.0}, {"item_id": "13.0"}])
+    server.post("/v1/events", json=[{"type": "buy", "user": "7.0", "item": "12"}])
+    server.fold()
+    by_path = server.get("/v1/recommend/7").json()
+    by_body = server.feed("7.0")
+    assert by_path["user_id"] == by_body["user_id"] == "7"
+    assert [[i["item_id"] for i in feed["items"]] for feed in (by_path, by_body)] == [["13"], ["13"]]
+    assert server.feed("8", exclude=["12.0"])["items"] == server.feed("8", exclude=["12"])["items"] != []
+    ranked = server.post("/v1/rank", json={"user_id": "8", "items": ["12.0", "12", "14.0"]}).json()
+    assert ([i["item_id"] for i in ranked["items"]], ranked["unknown"]) == (["12"], ["14"])
+
+
 def test_exclude_and_cursor(server: Server) -> None:
     first = server.get("/v1/recommend/new", params={"n": 5}).json()
     shown = [item["item_id"] for item in first["items"]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -54,6 +55,36 @@ class RawEvent:
     slot: int | None = None
     surface: str | None = None
     payload: Mapping[str, Any] = field(default_factory=dict)
+
+
+_WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0+")
+
+
+def id_text(cell: Any) -> str | None:
+    """A cell as an outside id; None for what cannot be one. A whole number is one id however it is written.
+
+    >>> id_text(12.0), id_text("12.0"), id_text("a b"), id_text(2**63), id_text("")
+    ('12', '12', 'a b', '9223372036854775808', None)
+    """
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    if isinstance(cell, float):
+        if not math.isfinite(cell):
+            return None
+        cell = int(cell) if cell.is_integer() and abs(cell) < 1e37 else repr(cell)
+    text = plain_id(cell) if isinstance(cell, str) else str(cell) if isinstance(cell, int) else ""
+    return text if text and len(text.encode("utf-8", "replace")) <= MAX_ID_BYTES else None
+
+
+def plain_id(text: str) -> str:
+    """The one spelling of an id: `12.0`, as floats are written, is `12`; every other text is itself.
+
+    >>> plain_id("12.0"), plain_id("-0.0"), plain_id("1.5"), plain_id("v1.0"), plain_id("007.0")
+    ('12', '0', '1.5', 'v1.0', '007.0')
+    """
+    if not text.endswith("0") or (found := _WHOLE.fullmatch(text)) is None:
+        return text
+    return "0" if found[1] == "-0" else found[1]
 
 
 def hash_event_id(event_id: str) -> bytes:

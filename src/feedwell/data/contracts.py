@@ -14,9 +14,16 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from feedwell.core.event import CATALOG_PREFIX, MAX_ID_BYTES, MAX_PAYLOAD_BYTES, RawEvent, catalog_type
+from feedwell.core.event import (
+    CATALOG_PREFIX,
+    MAX_ID_BYTES,
+    MAX_PAYLOAD_BYTES,
+    RawEvent,
+    catalog_type,
+    id_text,
+    plain_id,
+)
 from feedwell.core.project import ColumnType, EntitySection, Project
-from feedwell.stores.log.catalog import id_text
 
 MAX_TYPE_LENGTH = 64
 MAX_VALUE = 2.0**48
@@ -178,7 +185,7 @@ def id_names(section: EntitySection, entity: str) -> tuple[str, ...]:
 
 def read_id(name: str, cell: Any) -> str:
     """An outside id; ValueError says why a cell cannot be one."""
-    text = cell if type(cell) is str else id_text(cell)
+    text = plain_id(cell) if type(cell) is str else id_text(cell)
     if not text:
         raise ValueError(f"{name} is missing" if cell in ("", None) else f"{name} cannot be read: {cell!r:.60}")
     if len(text) > MAX_ID_BYTES // 4 or not text.isascii():

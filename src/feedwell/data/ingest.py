@@ -21,7 +21,7 @@ from feedwell.core.event import RawEvent
 from feedwell.core.project import EntitySection, Project
 from feedwell.data.contracts import RowContract, id_names
 from feedwell.data.ingest_files import BadLine, Batch, SourceFile, find_files, look_at, read_batches, read_objects
-from feedwell.data.ingest_sql import REASON, Normaliser, map_columns, whole_number_ids
+from feedwell.data.ingest_sql import REASON, Normaliser, map_columns
 from feedwell.data.quarantine import Quarantine
 from feedwell.stores.log import EventLog, LoadReport, raw_schema
 from feedwell.stores.log.catalog import payload_text
@@ -110,7 +110,6 @@ class _Reading:
         self._project, self.quarantine, self._now, self._dated = project, quarantine, now, dated
         self._schema = raw_schema(project.entities)
         self.files: list[FileReport] = []
-        self.whole: set[str] = set()
         self.assumed = False
 
     def rows(self, catalogs: Mapping[str, Sequence[SourceFile]], events: Sequence[SourceFile]) -> Iterator[pa.Table]:
@@ -143,10 +142,7 @@ class _Reading:
         mapped = map_columns(self._project, file)
         self.assumed |= c.AVAILABLE_AT not in mapped.columns or mapped.columns[c.AVAILABLE_AT] not in file.columns
         held = _BadRows(self.quarantine, file)
-        for i, batch in enumerate(read_batches(file, list(mapped.columns.values()))):
-            if i == 0:
-                mapped = whole_number_ids(self._project, mapped, batch.table)
-                self.whole |= mapped.whole
+        for batch in read_batches(file, list(mapped.columns.values())):
             good, bad = normaliser(batch.table, mapped)
             held.add(batch, bad)
             yield good.append_column(FILE, pa.repeat(pa.scalar(number, pa.int32()), good.num_rows))
@@ -292,8 +288,6 @@ def _notes(project: Project, load: LoadReport, reading: _Reading, history: bool)
     if load.n_twins_across_files:
         n = load.n_twins_across_files
         yield f"{n} rows equal one in another file of this load: twins over two files count as one"
-    if reading.whole:
-        yield f"ids of {', '.join(sorted(reading.whole))} were written as 12.0 throughout: read as 12"
 
 
 def _summary(report: IngestReport) -> Iterator[str]:

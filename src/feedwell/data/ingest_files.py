@@ -221,7 +221,7 @@ def _whole_numbers(db: duckdb.DuckDBPyConnection, lines: pa.ChunkedArray, column
     path = _text(f'$."{column}"')
     found = db.execute(
         f"SELECT CASE WHEN ends_with(cell, '.0') AND json_type(line, {path}) = 'DOUBLE'"
-        " THEN left(cell, -2) ELSE cell END AS cell FROM cells ORDER BY place"
+        " THEN CASE cell WHEN '-0.0' THEN '0' ELSE left(cell, -2) END ELSE cell END AS cell FROM cells ORDER BY place"
     ).to_arrow_table()
     db.unregister("cells")
     return found["cell"].combine_chunks()

@@ -18,7 +18,7 @@ import pyarrow as pa
 from feedwell.core.assignment import CONTROL, assign, bucket
 from feedwell.core.clock import Clock
 from feedwell.core.errors import UsageError
-from feedwell.core.event import MAX_ID_BYTES, NO_KEY
+from feedwell.core.event import MAX_ID_BYTES, NO_KEY, plain_id
 from feedwell.core.project import Project
 from feedwell.core.protocols import Filter
 from feedwell.core.request import NO_KEYS, Keys
@@ -138,6 +138,7 @@ class RequestPath:
     def prepare(self, wish: Wish, pace: Pace | None = None) -> Served:
         """The answer before its record is written; it must not leave before `keep`."""
         check_wish(wish)
+        wish = _plain(wish)
         earlier = read_cursor(self._secret, wish.user_id, wish.cursor) if wish.cursor else []
         ask = self._ask(wish, earlier, pace)
         unknown: tuple[str, ...] = ()
@@ -228,6 +229,12 @@ def check_wish(wish: Wish) -> None:
     for item in wish.exclude:
         _check_id("exclude", item)
     _check_among(wish)
+
+
+def _plain(wish: Wish) -> Wish:
+    """With every id in its one spelling: a user has one arm and one scroll however the number is written."""
+    plain = replace(wish, user_id=plain_id(wish.user_id), exclude=[plain_id(name) for name in wish.exclude])
+    return plain if wish.among is None else replace(plain, among=[plain_id(name) for name in wish.among])
 
 
 def _check_among(wish: Wish) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedwell.core.errors import UsageError
-from feedwell.core.event import NO_KEY
+from feedwell.core.event import NO_KEY, plain_id
 
 _MAX_CACHED = 500_000
 _CHUNK = 500
@@ -37,7 +37,7 @@ class IdStore:
     def lookup(self, entity: str, ids: Sequence[str]) -> NDArray[np.int64]:
         """The key of each id, -1 where the log has never seen it; about 1 µs an id that this process has met."""
         version = self.refresh(self._version())
-        cache = self.cached(entity)
+        cache, ids = self.cached(entity), [plain_id(name) for name in ids]
         found = {name: key for name in ids if (key := cache.get(name)) is not None}
         if len(found) < len(ids) and (missing := set(ids) - found.keys()):
             new = self._select_keys(self._connect().cursor(), entity, list(missing))

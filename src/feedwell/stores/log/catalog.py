@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from feedwell.core.event import MAX_ID_BYTES, NO_KEY
+from feedwell.core.event import NO_KEY, id_text
 from feedwell.core.project import Project
 
 Current = tuple[bytes, tuple[int, ...], int]
@@ -45,22 +44,6 @@ def derived_ids(project: Project, owner: str, payload: Mapping[str, Any]) -> dic
     columns = [(name, column) for name, (of, column) in project.derived_entities.items() if of == owner]
     found = {name: id_text(payload.get(column)) for name, column in columns}
     return {name: text for name, text in found.items() if text is not None}
-
-
-def id_text(cell: Any) -> str | None:
-    """A cell as an outside id: text as it is, whole numbers without a point; None for what cannot be one.
-
-    >>> id_text(12.0), id_text("a b"), id_text(2**63), id_text("")
-    ('12', 'a b', '9223372036854775808', None)
-    """
-    if isinstance(cell, bool):
-        return "true" if cell else "false"
-    if isinstance(cell, float):
-        if not math.isfinite(cell):
-            return None
-        cell = int(cell) if cell.is_integer() and abs(cell) < 1e37 else repr(cell)
-    text = str(cell) if isinstance(cell, str | int) else ""
-    return text if text and len(text.encode("utf-8", "replace")) <= MAX_ID_BYTES else None
 
 
 def payload_text(payload: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from feedwell.core import columns as c
 from feedwell.core.clock import Clock
-from feedwell.core.event import Origin, RawEvent, catalog_type
+from feedwell.core.event import Origin, RawEvent, catalog_type, plain_id
 from feedwell.core.project import Project
 from feedwell.stores.durable import file_lock
 from feedwell.stores.ids import IdStore
@@ -225,7 +225,7 @@ class EventLog:
         A new epoch begins: batch readings leave the user's events out at once, also those about items, and the online
         state is built anew without them, as after a load of history (which this waits for, when one is running).
         """
-        key = self.tombstones.add(user_id, self.clock.now())
+        key = self.tombstones.add(plain_id(user_id), self.clock.now())
         renew_epoch(self)
         return key
 
