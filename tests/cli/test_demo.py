@@ -78,6 +78,7 @@ def test_the_demo_leaves_a_folder_alone_that_it_did_not_make(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # a minute and a half on two free cores; on a machine that others use it is the machine's
 @pytest.mark.parametrize("name", ["", "ml-100k", "retailrocket"])
 def test_the_demo_on_real_data_and_on_the_world(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
