@@ -133,6 +133,7 @@ def test_a_name_that_is_not_there_is_told_with_the_nearest(old: str, new: str, k
         ('[light]\nkind = "logistic"', "light", "there is none"),
         ('[light]\nkind = "logistik"', "light.kind", "no scorer is called"),
         ("[entity.slot]", "entity.slot", "column of every event"),
+        ('[entity.user]\ngroup = "item"', "entity.user.group", "an entity already"),
         ('[feature."a b"]\nentity = "item"\naggregate = "age"', "feature.a b", "cannot be a name"),
         ('[source.transitions]\nwindow = "3x"', "source.transitions.window", "does not fit"),
         ('[source.fresh]\nmax_age = 5', "source.fresh.max_age", "has no unit"),

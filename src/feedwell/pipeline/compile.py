@@ -122,11 +122,12 @@ def make_part(project: Project, name: str) -> Any:
 
 def make_metrics(project: Project) -> tuple[tuple[ListMetric, ...], FeatureSet]:
     """Every declared list metric, and the catalog columns that they read; ProjectError where one is not declared."""
-    families = tuple(_metric(project, name) for name in project.metric)
+    families = tuple(make_metric(project, name) for name in project.metric)
     return families, FeatureSet.compile(project, tuple(dict.fromkeys(n for f in families for n in f.needs)))
 
 
-def _metric(project: Project, name: str) -> ListMetric:
+def make_metric(project: Project, name: str) -> ListMetric:
+    """The declared list metric of that name. ProjectError says what is wrong."""
     section = project.metric[name]
     made: Any = registry.find("metric", section.kind or name, project.modules.values())
     try:
@@ -172,7 +173,7 @@ def project_needs(project: Project) -> tuple[Need, ...]:
         parts = {name: make_part(overlaid, name) for name in part_names(overlaid)}
         for part in (*parts.values(), *_fallbacks(overlaid, parts, {}).values()):
             needs.update(dict.fromkeys(part.needs))
-        needs.update(dict.fromkeys(_own_needs(overlaid)))
+        needs.update(dict.fromkeys(own_needs(overlaid)))
     return tuple(needs)
 
 
@@ -350,7 +351,7 @@ def _fallbacks(project: Project, parts: Mapping[str, Any], folders: Mapping[str,
     return found
 
 
-def _own_needs(project: Project) -> Iterable[Need]:
+def own_needs(project: Project) -> Iterable[Need]:
     """What the runner itself reads: the group that caps count by."""
     item = project.entity.get("item")
     return (ColumnNeed("item", item.group),) if item and item.group else ()

@@ -60,20 +60,25 @@ def _entities(project: Project, data: Mapping[str, Any], events: set[str]) -> It
             if owner not in known or owner in project.derived_entities or not column:
                 yield _unknown(("entity", name, "from"), "catalog", owner, known, expected='as in "item.category"')
             else:
-                yield from _column(project, ("entity", name, "from"), owner, column)
-        yield from _entity_columns(project, name, entity)
+                yield from _column(project, data, ("entity", name, "from"), f"{owner}.{column}")
+        yield from _entity_columns(project, data, name, entity)
 
 
-def _entity_columns(project: Project, name: str, entity: EntitySection) -> Iterator[Finding]:
+def _entity_columns(project: Project, data: Mapping[str, Any], name: str, entity: EntitySection) -> Iterator[Finding]:
+    if entity.group in ("user", "item"):
+        yield Finding(("entity", name, "group"), f"'{entity.group}' is an entity already", "a column of another name")
     named = [(key, getattr(entity, key)) for key in ("group", "created_at", "expires_at", "available")]
     for key, column in [*named, *(("text", column) for column in entity.text), *(("rename", c) for c in entity.rename)]:
         if column is not None:
-            yield from _column(project, ("entity", name, key), name, column)
+            yield from _column(project, data, ("entity", name, key), f"{name}.{column}")
 
 
-def _column(project: Project, path: Path, entity: str, column: str) -> Iterator[Finding]:
-    """Nothing is declared when a catalog has no `columns`: then any column of its file will do."""
-    known = project.entity[entity].columns if entity in project.entity else {}
+def _column(project: Project, data: Mapping[str, Any], path: Path, wanted: str) -> Iterator[Finding]:
+    """`wanted` as in "item.category". A catalog without `columns` declares nothing: any column of its file will do."""
+    entity, _, column = wanted.partition(".")
+    section = data["entity"].get(entity, {}) if isinstance(data.get("entity"), Mapping) else {}
+    valid = project.entity[entity].columns if entity in project.entity else {}
+    known = {*valid, *(_keys(section, "columns") if isinstance(section, Mapping) else ())}
     if known and column not in known:
         yield _unknown(path, f"column of entity.{entity}.columns", column, known)
 

@@ -12,10 +12,10 @@ from feedwell.core import registry
 from feedwell.core.errors import DataError, Problem, ProjectError, UsageError
 from feedwell.core.project import Project
 from feedwell.data.ingest_files import FORMATS, find_files, suffix_of
-from feedwell.pipeline.compile import compile_features, make_metrics
 from feedwell.pipeline.project_checks import findings_of
 from feedwell.pipeline.project_file import Check, parse_project
-from feedwell.pipeline.validation import Finding, nearest, one_of
+from feedwell.pipeline.trial import trial_findings
+from feedwell.pipeline.validation import Finding
 
 FILE_NAME = "feedwell.toml"
 STATE_FOLDER = ".feedwell"
@@ -100,25 +100,10 @@ def _place(error: BaseException, path: Path, name: str) -> str:
 
 
 def _declared_well(project: Project, data: Mapping[str, Any]) -> Iterator[Finding]:
-    """What sections say of each other; when that holds, whether the parts can be made and the features compile."""
+    """What sections say of each other, and whether the parts can be made and the features compile: all at once."""
     found = list(findings_of(project, data))
     yield from found
-    if not found:
-        try:
-            columns = [column.name for column in compile_features(project).user_columns]
-            make_metrics(project)
-        except ProjectError as error:
-            for problem in error.problems:
-                path = tuple(problem.key.split("."))
-                yield Finding(path, problem.message, problem.expected, problem.nearest)
-        except UsageError as error:
-            key, _, message = str(error).partition(": ")
-            yield Finding(tuple(key.split(".")) if message else (), message or str(error))
-        else:
-            for name in project.evaluate.slices:
-                if not {name, f"user.{name}"} & {*columns}:
-                    told = f"no feature column of the user alone is called '{name}'"
-                    yield Finding(("evaluate", "slices"), told, one_of(columns, "no slices"), nearest(name, columns))
+    yield from trial_findings(project, data, {f.path for f in found})
 
 
 def _paths_exist(folder: Path) -> Check:

@@ -1,0 +1,108 @@
+"""A trial of what a project declares: every part made, the features compiled, and what fails, as findings.
+
+The sections' own checks (`project_checks`) may have found problems before. What only follows from those is not told
+again: a place that has a problem already, and a part's wish for what the file has but what did not validate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from feedwell.core.errors import Problem, ProjectError, UsageError
+from feedwell.core.needs import Need
+from feedwell.core.project import Project
+from feedwell.features import FeatureSet
+from feedwell.pipeline.compile import NEWEST, make_metric, make_part, own_needs, part_names
+from feedwell.pipeline.validation import Finding, Path, nearest, one_of
+
+_ROOTS = ("user", "item")
+
+
+def trial_findings(project: Project, data: Mapping[str, Any], told: Collection[Path]) -> Iterator[Finding]:
+    """What fails in making and compiling; `told`: the places of problems that are known already."""
+    project = _without_circles(project, told)
+    needs, failed = _parts(project, told)
+    columns, uncompiled = _compiled(project, needs)
+    for finding in (*failed, *uncompiled):
+        if not _was_left_out(project, data, finding.path) and not any(_meets(finding.path, other) for other in told):
+            yield finding
+    wrong = {f.path[1] for f in uncompiled if f.path[0] == "feature"} | {p[1] for p in told if p[:1] == ("feature",)}
+    yield from _slices(project, columns, wrong)
+
+
+def _without_circles(project: Project, told: Collection[Path]) -> Project:
+    """Entities whose `from` leads nowhere, or in a circle, come from a column of the item: so the rest compiles."""
+    wrong = {path[1:] for path in told if path[:1] == ("entity",) and path[2:3] in (("from",), ("group",))}
+    if not wrong:
+        return project
+    data = project.model_dump(by_alias=True)
+    for name, key in wrong:
+        data["entity"][name][key] = None if key == "group" or name in _ROOTS else f"item.{name}"
+    return Project.model_validate(data)
+
+
+def _parts(project: Project, told: Collection[Path]) -> tuple[tuple[Need, ...], list[Finding]]:
+    """What the parts that can be made want read; why others cannot, unless that is told."""
+    needs: dict[Need, None] = dict.fromkeys((NEWEST, *own_needs(project)))
+    failed: list[Finding] = []
+    for name in (*part_names(project), *(f"metric.{n}" for n in project.metric)):
+        at = tuple(name.split("."))
+        try:
+            part = make_metric(project, at[1]) if at[0] == "metric" else make_part(project, name)
+            needs.update(dict.fromkeys(part.needs))
+        except (ProjectError, UsageError) as error:
+            if not any(path[: len(at)] == at for path in told):
+                failed += _findings(error, at)
+    return tuple(needs), failed
+
+
+def _compiled(project: Project, needs: tuple[Need, ...]) -> tuple[list[str], list[Finding]]:
+    """The feature columns of the user alone, as far as they compile; and the problems of those that do not."""
+    try:
+        return [column.name for column in FeatureSet.compile(project, needs).user_columns], []
+    except ProjectError as error:
+        found = _findings(error, ())
+    wrong = {path.path[1] for path in found if path.path[0] == "feature"}
+    rest = {name: config for name, config in project.feature.items() if name not in wrong}
+    features = FeatureSet.compile(project.model_copy(update={"feature": rest}))
+    user = project.entity.get("user")
+    named = [f"user.{name}" for name in (user.columns if user else ())]
+    return [*(column.name for column in features.user_columns), *named], found
+
+
+def _slices(project: Project, columns: list[str], wrong: Collection[object]) -> Iterator[Finding]:
+    for name in project.evaluate.slices:
+        of_wrong = any(name == feature or name.startswith(f"{feature}_") for feature in wrong)
+        if not of_wrong and not {name, f"user.{name}"} & {*columns}:
+            told = f"no feature column of the user alone is called '{name}'"
+            yield Finding(("evaluate", "slices"), told, one_of(columns, "no slices"), nearest(name, columns))
+
+
+def _findings(error: ProjectError | UsageError, at: Path) -> list[Finding]:
+    if isinstance(error, ProjectError):
+        return [_finding(problem) for problem in error.problems]
+    key, _, message = str(error).partition(": ")
+    return [Finding(tuple(key.split(".")) if message else at, message or str(error))]
+
+
+def _finding(problem: Problem) -> Finding:
+    return Finding(tuple(problem.key.split(".")), problem.message, problem.expected, problem.nearest)
+
+
+def _meets(one: Path, other: Path) -> bool:
+    n = min(len(one), len(other))
+    return one[:n] == other[:n]
+
+
+def _was_left_out(project: Project, data: Mapping[str, Any], path: Path) -> bool:
+    """Whether the file has something there that did not validate: told where it stands."""
+    return _has(data, path) and not _has(project.model_dump(by_alias=True), path)
+
+
+def _has(table: Any, path: Iterable[object]) -> bool:
+    for key in path:
+        if not isinstance(table, Mapping) or key not in table:
+            return False
+        table = table[key]
+    return True
