@@ -23,6 +23,7 @@ from features_data import frame, project, segments
 
 from feedwell.core.clock import DAY, HOUR, MINUTE
 from feedwell.features import FeatureSet, asof
+from feedwell.features.memory import asof_bytes
 
 EDGES = {"1h": (HOUR, MINUTE), "1d": (DAY, 15 * MINUTE), "7d": (7 * DAY, HOUR), "30d": (30 * DAY, 6 * HOUR)}
 V, C, B = "kind = 0", "kind = 1", "kind = 2"
@@ -207,7 +208,10 @@ def main() -> None:
     features = FeatureSet.compile(project())
     with Stopwatch() as ours, PeakMemory() as memory:
         table = asof(features, paths, rows)
-    print(f"asof       {ours}, peak {memory.mb:,.0f} MB, {len(features.columns) + 1} features")
+    bound = asof_bytes(features.views, args.events, rows.num_rows, len(features.columns)) / 1e6
+    print(
+        f"asof       {ours}, peak {memory.mb:,.0f} MB (told before: {bound:,.0f}), {len(features.columns) + 1} features"
+    )
     if args.ours_only:
         return
     with Stopwatch() as theirs, PeakMemory() as memory:

@@ -18,6 +18,7 @@ from feedwell.core.protocols import Histories
 from feedwell.engines import Engine, LocalEngine
 from feedwell.features.definition import Entities, FeatureColumn, FeatureSet
 from feedwell.features.measures import Active, ActiveTally, CatalogNumber, Decayed, Measure, Moment, Selection, Windowed
+from feedwell.features.memory import require_memory
 from feedwell.features.probe import Edges, Probe, relation_moves
 from feedwell.features.scan import BatchLog, CatalogLog, read_catalog, read_log
 from feedwell.features.views import Facts, Relation
@@ -39,12 +40,14 @@ def asof(
 
     `frame` has `t` (int64 µs) and key columns; a missing or null user or item is -1 and reads as a key without events.
     `columns` chooses some feature columns; `sequences` adds each last_n feature as two list columns, `<name>` (object
-    keys, oldest first) and `<name>_at`. UsageError if `t` is missing.
+    keys, oldest first) and `<name>_at`. UsageError if `t` is missing; Unavailable if memory would not do.
     """
     if c.T not in frame.column_names:
         raise UsageError(f"a frame for as-of features needs a column 't' (µs); it has {frame.column_names}")
     wanted = None if columns is None else set(columns)
     chosen = [f for f in features.columns if wanted is None or f.name in wanted]
+    sizes = {"n_rows": frame.num_rows, "n_columns": len(chosen)}
+    require_memory("as-of features", engine, segments, features.views, **sizes)
     return _Reading(features, segments, frame, engine).table(chosen, sequences)
 
 

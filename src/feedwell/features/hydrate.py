@@ -26,6 +26,7 @@ from feedwell.features.layout import (
     split_words,
 )
 from feedwell.features.measures import EMPTY, ActiveTally, LastValue, Moment, Selection, Tally
+from feedwell.features.memory import require_memory
 from feedwell.features.probe import relation_moves
 from feedwell.features.scan import BatchLog, numbers, read_catalog, read_log
 from feedwell.features.statefile import Head, read_head, view_item, view_offset
@@ -51,13 +52,14 @@ def hydrate(
     """Builds every view of `features` that `state` does not keep yet, from the segments' events up to `upto_offset`.
 
     A view counts as kept only when it is whole. In a state that is further along, `Fold` brings the new views up to it
-    from `upto_offset` on. Unavailable if the state is of another epoch.
+    from `upto_offset` on. Unavailable if the state is of another epoch, or memory would not do.
     """
     with state.read() as txn:
         head = read_head(txn)
         missing = [view for view in features.views if view_offset(txn, view) is None]
     if head is not None and head.epoch != epoch:
         raise Unavailable(f"this state is of epoch {head.epoch}: hydrate epoch {epoch} into a fresh one")
+    require_memory("the online state", engine, segments, missing)
     log = read_log(engine, segments, missing, upto_offset)
     for view in sorted(missing, key=lambda v: v.prefix):
         state.update(lambda txn, prefix=view.prefix: txn.delete_prefix(prefix))  # type: ignore[misc]

@@ -150,6 +150,19 @@ def read_log(
     )
 
 
+def count_events(
+    engine: Engine, segments: Sequence[Path], views: Sequence[View], upto_offset: int | None = None
+) -> int:
+    """How many events `read_log` would read."""
+    selections = selections_of(views)
+    if not segments or not selections:
+        return 0
+    types = tuple(sorted({t for s in selections for t in s.events}))
+    every = any(not s.events for s in selections)
+    table = engine.scan(segments, ["count(*) AS n"], _row_filter(types, every, upto_offset))
+    return int(table.column("n")[0].as_py())
+
+
 @dataclass(frozen=True, kw_only=True)
 class CatalogLog:
     """C catalog changes of one entity in order: its keys, the keys of derived entities, float columns, JSON rows."""

@@ -327,7 +327,10 @@ def _section(project: Project, name: str) -> tuple[str, PartSection, str]:
 
 def _predicts(project: Project) -> bool:
     """Whether a ranker learns what it predicts: only then is there something to calibrate on."""
-    return project.ranker is not None and learns(registry.find("scorer", project.ranker.kind, project.modules.values()))
+    plugins = project.modules.values()
+    if project.ranker is None or project.ranker.kind not in registry.names("scorer", plugins):
+        return False  # an unknown kind is told when the part is made
+    return learns(registry.find("scorer", project.ranker.kind, plugins))
 
 
 def _same(one: Project, other: Project, name: str) -> bool:
