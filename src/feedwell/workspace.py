@@ -17,11 +17,12 @@ import pyarrow as pa
 from feedwell.core.artifact import Release
 from feedwell.core.clock import Clock, SystemClock
 from feedwell.core.errors import DataError, UsageError
-from feedwell.core.event import id_text
+from feedwell.core.event import id_text, plain_id
 from feedwell.core.project import Project
 from feedwell.core.telemetry import Telemetry
 from feedwell.data.ingest import IngestReport, ingest
 from feedwell.data.interactions import user_events
+from feedwell.data.quarantine import scrub
 from feedwell.data.split import spans
 from feedwell.features import FeatureSet, asof
 from feedwell.pipeline.compile import compile_features
@@ -231,7 +232,7 @@ class Workspace:
     def explain(self, request_id: str) -> dict[str, Any]:
         """Why that request's slate is what it is, from its record; UsageError for an unknown request."""
         record = self.records.get(request_id)
-        if record is None:
+        if record is None or record.user in self.log.forgotten():
             raise UsageError(f"no slate record has the request id '{request_id}'; `feedwell recommend` prints one")
         known = record.release_id in self.releases.release_ids()
         project = self.project_of(self.releases.read(record.release_id)) if known else self.project
@@ -239,10 +240,14 @@ class Workspace:
         return explain(record, self.records.trace(request_id), names, project)
 
     def forget(self, user: str) -> int:
-        """Forgets the user in every reader at once; the key that the user had, -1 when unknown."""
+        """Forgets the user in every reader at once; the key that the user had, -1 when unknown.
+
+        Rows in quarantine that name the user go even if the log never knew the id: that may be why they are there.
+        """
         key = self.log.forget(user)
         if key >= 0:
             self.records.forget([key])
+        scrub(self.state_folder / "quarantine", plain_id(user))
         return key
 
     def close(self) -> None:

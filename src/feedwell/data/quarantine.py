@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,10 @@ from typing import Any, BinaryIO
 
 import orjson
 
+from feedwell.core.event import id_text
+from feedwell.stores.durable import write_atomic
+
+FORGOTTEN = "(forgotten)"
 _BUFFER = 1 << 20
 
 
@@ -92,3 +97,30 @@ def _plain(data: Any) -> Any:
     if isinstance(data, dict):
         return {str(_plain(key)): _plain(cell) for key, cell in data.items()}
     return [_plain(cell) for cell in data] if isinstance(data, list | tuple) else data
+
+
+def scrub(folder: Path, user_id: str) -> int:
+    """Takes the data and the reason out of every row that names the user; how many rows. The count of rows stays.
+
+    A row in columns names the user when a cell is the id; a line that was no row, when the id stands in it as a word.
+    """
+    word = re.compile(rf"(?<!\w){re.escape(_plain(user_id))}(?!\w)")
+    n = 0
+    for path in sorted(folder.glob("*.jsonl")):
+        lines = path.read_bytes().splitlines()
+        kept = [_scrubbed(line, user_id, word) for line in lines]
+        changed = sum(new is not old for new, old in zip(kept, lines, strict=True))
+        if changed:
+            write_atomic(path, b"".join(line + b"\n" for line in kept))
+            n += changed
+    return n
+
+
+def _scrubbed(line: bytes, user_id: str, word: re.Pattern[str]) -> bytes:
+    entry = orjson.loads(line)
+    data = entry["data"]
+    cells = [*data.values()] if isinstance(data, dict) else data if isinstance(data, list) else []
+    named = any(id_text(cell) == user_id for cell in cells) or (isinstance(data, str) and word.search(data))
+    if not named and not word.search(entry["reason"]):
+        return line
+    return orjson.dumps(entry | {"data": FORGOTTEN, "reason": reason_kind(entry["reason"])})
