@@ -5,7 +5,8 @@ views), then the readings `asof`, `fold`, `hydrate`, `latest`, and `reference`: 
 """
 
 from feedwell.features.asof import asof, histories
-from feedwell.features.definition import FeatureColumn, FeatureSet
+from feedwell.features.definition import FeatureSet
+from feedwell.features.feature_column import FeatureColumn
 from feedwell.features.fold import Fold
 from feedwell.features.hydrate import hydrate
 from feedwell.features.latest import StateReader

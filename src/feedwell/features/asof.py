@@ -16,7 +16,8 @@ from feedwell.core.event import NO_KEY
 from feedwell.core.needs import HistoryNeed
 from feedwell.core.protocols import Histories
 from feedwell.engines import Engine, LocalEngine
-from feedwell.features.definition import Entities, FeatureColumn, FeatureSet
+from feedwell.features.definition import FeatureSet
+from feedwell.features.feature_column import Entities, FeatureColumn
 from feedwell.features.measures import Active, ActiveTally, CatalogNumber, Decayed, Measure, Moment, Selection, Windowed
 from feedwell.features.memory import require_memory
 from feedwell.features.probe import Edges, Probe, relation_moves

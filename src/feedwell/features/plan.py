@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from feedwell.features.definition import Entities, FeatureColumn, FeatureSet
+from feedwell.features.definition import FeatureSet
+from feedwell.features.feature_column import Entities, FeatureColumn
 from feedwell.features.measures import Active, CatalogNumber, Measure
 from feedwell.features.rows import RowPlan, plan_rows
 

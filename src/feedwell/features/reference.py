@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from feedwell.core.objective import parse_where
-from feedwell.features.definition import FeatureColumn, FeatureSet
+from feedwell.features.definition import FeatureSet
+from feedwell.features.feature_column import FeatureColumn
 from feedwell.features.measures import Selection
 
 Event = Mapping[str, Any]
