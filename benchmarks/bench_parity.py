@@ -30,8 +30,9 @@ from feedwell.core.project import EntitySection, EventSection, FeatureConfig, Pr
 from feedwell.features import FeatureSet, Fold, StateReader, asof, hydrate, reference
 from feedwell.stores.log.schema import event_schema
 from feedwell.stores.state import MemoryState
+from feedwell.testing.generated import generate, parity_project
 from feedwell.testing.mutants import MUTANTS
-from feedwell.testing.parity import Comparison, compare_readings, generate, parity_project, read_row, write_segments
+from feedwell.testing.parity import Comparison, compare_readings, read_row, write_segments
 
 DATA = Path(os.environ.get("FEEDWELL_DATA", Path(__file__).resolve().parents[1] / "../shared/data"))
 SECOND = 1_000_000

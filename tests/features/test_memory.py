@@ -15,7 +15,8 @@ from feedwell.engines import LocalEngine
 from feedwell.features import FeatureSet, asof, hydrate, memory
 from feedwell.features.scan import count_events, read_log
 from feedwell.stores.state import MemoryState
-from feedwell.testing.parity import generate, parity_project, write_segments
+from feedwell.testing.generated import generate, parity_project
+from feedwell.testing.parity import write_segments
 
 FEATURES = FeatureSet.compile(parity_project())
 

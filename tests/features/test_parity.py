@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from feedwell.core.registry import names
 from feedwell.stores.state import LmdbState
+from feedwell.testing.generated import generate, parity_project
 from feedwell.testing.mutants import MUTANTS
-from feedwell.testing.parity import compare_readings, generate, parity_project
+from feedwell.testing.parity import compare_readings
 
 PROJECT = parity_project()
 

@@ -13,7 +13,8 @@ from feedwell.core.needs import HistoryNeed, ObjectsNeed, RankingNeed
 from feedwell.features import FeatureSet, Fold, StateReader, asof, hydrate, reference
 from feedwell.features.statefile import read_head
 from feedwell.stores.state import LmdbState, MemoryState
-from feedwell.testing.parity import SPAN, START, generate, parity_project, read_row, write_segments
+from feedwell.testing.generated import SPAN, START, generate, parity_project
+from feedwell.testing.parity import read_row, write_segments
 
 PROJECT = parity_project()
 HOT = RankingNeed(by="decayed", events=("view", "click"), half_life_us=HOUR, k=6)
