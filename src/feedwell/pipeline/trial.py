@@ -39,7 +39,7 @@ def _without_circles(project: Project, told: Collection[Path]) -> Project:
     data = project.model_dump(by_alias=True)
     for name, key in wrong:
         data["entity"][name][key] = None if key == "group" or name in _ROOTS else f"item.{name}"
-    return Project.model_validate(data)
+    return Project.model_validate(data).with_modules(project.modules)
 
 
 def _parts(project: Project, told: Collection[Path]) -> tuple[tuple[Need, ...], list[Finding]]:
