@@ -24,11 +24,18 @@ def workspace_of(name: str, changes: Sequence[tuple[str, str]] = ()) -> Iterator
     data = DATA / name
     if not data.is_dir():
         sys.exit(f"skipped: no {name} under {DATA}; set FEEDWELL_DATA to the folder that has it")
+    with workspace_at(data, changes) as workspace:
+        yield workspace
+
+
+@contextmanager
+def workspace_at(data: Path, changes: Sequence[tuple[str, str]] = ()) -> Iterator[Workspace]:
+    """The same for a folder that holds a data set."""
     with tempfile.TemporaryDirectory() as folder:
         text = detect_dataset(data).prepare(data, Path(folder))
         for old, new in changes:
             if old not in text:
-                sys.exit(f"the project file of {name} no longer has {old!r}: mend this benchmark")
+                sys.exit(f"the project file of {data.name} no longer has {old!r}: mend this benchmark")
             text = text.replace(old, new)
         (Path(folder) / "feedwell.toml").write_text(text)
         with feedwell.workspace.open(folder) as workspace:

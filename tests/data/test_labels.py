@@ -13,6 +13,7 @@ from feedwell.core.errors import UsageError
 from feedwell.core.project import Project
 from feedwell.data import labels as labels_module
 from feedwell.data.exposure import exposures
+from feedwell.data.interactions import user_events
 from feedwell.data.labels import labels
 
 WITHIN = 6
@@ -146,9 +147,9 @@ MUTANTS = {
     "an ignored undo": ("_TAKEN_BACK", "({pairs})", "({pairs}) AND FALSE"),
     "an undo after the window counts": ("_TAKEN_BACK", "AND u.available_at < d.stop", ""),
     "an undo before counts": ("_TAKEN_BACK", "(u.available_at > d.t", "(TRUE OR u.available_at > d.t"),
-    "a window with its end": ("_ATTRIBUTION", "t < stop", "t <= stop"),
-    "every exposure before gets it": ("_ATTRIBUTION", "last_value(_row IGNORE", "first_value(_row IGNORE"),
-    "ties by kind, not by offset": ("_ATTRIBUTION", 'ORDER BY t, "offset", kind', 'ORDER BY t, kind, "offset"'),
+    "a window with its end": ("_COUNTED", "t < stop", "t <= stop"),
+    "every exposure before gets it": ("_LATEST", "last_value(_row IGNORE", "first_value(_row IGNORE"),
+    "ties by kind, not by offset": ("_LATEST", 'ORDER BY t, "offset", kind', 'ORDER BY t, kind, "offset"'),
 }
 
 
@@ -268,6 +269,44 @@ def test_one_user_second_is_one_situation(log_of):
     assert len(set(group)) == 3
 
 
+def test_one_request_is_one_situation_whatever_its_times(log_of):
+    declared = project(like={"events": ["like"], "within": 2})
+    events = [
+        view_at(1, request_id="r"),
+        view_at(2, user=2, request_id="r"),
+        view_at(4, item=2, request_id="r"),
+        {**view_at(5, item=2), "type": "like", "request_id": "r"},
+        view_at(9, item=3),
+        {**view_at(9, item=4), "type": "like"},
+        {"type": "x", "user": 9, "item": 9, "available_at": 99},
+    ]
+    view = log_of(events)
+    shown = exposures(view, declared)
+    assert shown["t"].to_pylist() == [1, 2, 4, 9]
+    assert shown["moment"].to_pylist() == [1, 2, 1, 9]
+    group = shown["group"].to_pylist()
+    assert group[0] == group[2]
+    assert len(set(group)) == 3
+    # Its label still runs from when the second was seen.
+    assert labels(view, declared, shown)["y_like"].to_pylist() == [0.0, 0.0, 1.0, 0.0]
+    asked = user_events(view, declared).moments()
+    assert list(zip(*(a.tolist() for a in asked), strict=True)) == [(1, 1), (1, 9), (2, 2), (9, 99)]
+
+
+def test_what_was_shown_only_after_its_span_is_open(log_of):
+    """A request that a cut divides: what came of its later part is not for the span that it began in."""
+    import pyarrow as pa
+
+    declared = project(like={"events": ["like"], "within": 2})
+    view = log_of([view_at(1, request_id="r"), view_at(8, item=2, request_id="r"), {**view_at(40), "type": "like"}])
+    shown = (
+        exposures(view, declared).append_column("until", pa.array([5, 5])).append_column("closes", pa.array([41] * 2))
+    )
+    found = labels(view, declared, shown)["y_like"].to_pylist()
+    assert found[0] == 0.0
+    assert math.isnan(found[1])
+
+
 def test_given_in_a_circle_is_refused(log_of):
     declared = project(
         a={"events": ["like"], "within": 1, "given": "b"}, b={"events": ["buy"], "within": 1, "given": "a"}
@@ -298,9 +337,6 @@ def test_a_window_may_be_closed_later_than_it_is_looked_into(log_of):
 def test_what_came_of_a_retrieved_item_is_what_a_lone_exposure_of_it_would_be_labelled(log_of):
     import pyarrow as pa
 
-    from feedwell.data.interactions import user_events
-    from feedwell.training.rows import RowBuilder
-
     declared = project()
     kept = {name: o for name, o in declared.objective.items() if name != "rated"}
     declared = declared.model_copy(
@@ -325,15 +361,15 @@ def test_what_came_of_a_retrieved_item_is_what_a_lone_exposure_of_it_would_be_la
     ends = rng.integers(0, 80, (2, n))
     shown = shown.append_column("until", pa.array(ends[0])).append_column("closes", pa.array(ends[1]))
     want = labels(view, declared, shown)
-    builder = object.__new__(RowBuilder)
-    builder._project, builder._events = declared, user_events(view, declared)
-    builder._outcomes = {name: builder._events.outcomes(o) for name, o in declared.objective.items()}
+    # Each row thrice, among others of its object: alone, none takes an outcome from another.
+    crowd = pa.concat_tables([shown, shown, shown])
+    got = labels(view, declared, crowd, alone=True)
+    assert not labels(view, declared, crowd).equals(got)
     positives = 0
-    for row in want.to_pylist():
-        got = builder._labels(row["user"], row["t"], np.array([row["item"]]), row["until"], row["closes"])
-        for name in declared.objective:
-            assert np.array_equal(got[name], [row[f"y_{name}"]], equal_nan=True), (name, row)
-            positives += got[name][0] > 0
+    for name in declared.objective:
+        y = want[f"y_{name}"].to_numpy()
+        assert np.array_equal(got[f"y_{name}"].to_numpy(), np.tile(y, 3), equal_nan=True), name
+        positives += (y > 0).sum()
     assert positives > 100
 
 
@@ -354,8 +390,6 @@ def test_one_slate_does_not_end_the_exposures_by_events(log_of):
 
 
 def test_an_outcome_may_be_told_by_its_surface(log_of):
-    from feedwell.data.interactions import user_events
-
     declared = project(mailed={"events": ["buy"], "within": 10, "where": "surface == 'email' and value >= 2"})
     rows = [("email", 2.0), ("home", 2.0), (None, 3.0), ("email", 1.0), ("email", None)]
     events = [{**view_at(2 + i), "type": "buy", "surface": s, "value": v} for i, (s, v) in enumerate(rows)]

@@ -11,6 +11,7 @@ from feedwell.data.log_view import LogView
 from feedwell.pipeline.path import Wish
 from feedwell.training import measure as measure_module
 from feedwell.training.walk import AS_OF, FITTED, PIPELINE
+from tests.training.conftest import shop_events
 
 DEAD = '[feature.dead]\nentity = "item"\naggregate = "count"\nevents = ["buy"]\nwhere = "value >= 99"\n'
 
@@ -88,6 +89,32 @@ def test_without_a_ranker_sources_alone_make_a_release(shop):
     assert set(ws.releases.read(report.release_id).artifacts) == {"source.als"}
     assert report.evaluation.heads == ()
     assert report.evaluation.row(PIPELINE).metrics["recall@5"].value > 0
+
+
+def test_counts_and_amounts_are_judged_beside_simpler_models(shop):
+    more = """[objective.views]
+events = ["view"]
+kind = "count"
+within = "1h"
+
+[objective.spent]
+events = ["buy"]
+kind = "amount"
+within = "1h"
+
+[feature.item_views]"""
+    rows = [r | ({"value": 5.0 if r["item"] == "i1" else 1.0} if r["type"] == "buy" else {}) for r in shop_events()]
+    report = shop(("[feature.item_views]", more), events=rows).train(max_requests=20)
+    found = report.evaluation.quantities
+    assert {(q.objective, q.kind) for q in found} == {("views", "count"), ("spent", "amount")}
+    assert {q.name for q in found} == {"xgboost", "linear", "item mean", "constant"}
+    assert {q.over for q in found} == {"exposures", "candidates"}
+    assert all(q.rmse.low <= q.rmse.value <= q.rmse.high for q in found)
+    assert all((q.kind == "count") == (q.poisson_deviance.value >= 0) for q in found)
+    views = next(q for q in found if q.objective == "views" and q.over == "exposures")
+    assert views.mean >= 1  # every exposure here is a view
+    assert {h.objective for h in report.evaluation.heads} == {"buy"}
+    assert '"quantities"' in json.dumps(report.evaluation.to_dict())
 
 
 def test_split_by_user_says_what_it_is_not(shop):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,17 @@ from feedwell.core.project import Project
 from feedwell.core.telemetry import Telemetry
 from feedwell.data.interactions import UserEvents
 from feedwell.data.split import NEVER, Spans
-from feedwell.training.walk import Popularity, Relevance, Walked, _answer_of, moments_of, relevant_name
+from feedwell.training.walk import (
+    Outcomes,
+    Popularity,
+    Relevance,
+    Walked,
+    _answer_of,
+    moments_of,
+    relevant_name,
+    relevant_outcomes,
+    situations,
+)
 
 events = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5), st.integers(0, 9), st.booleans()), max_size=30)
 
@@ -25,7 +36,7 @@ def of(rows):
         user_E=user,
         item_E=item,
         at_E=at,
-        ts_E=at,
+        moment_E=at,
         type_E=np.zeros(len(rows), np.int16),
         value_E=np.full(len(rows), np.nan),
         undone_at_E=np.full(len(rows), NEVER),
@@ -34,15 +45,31 @@ def of(rows):
     return made, np.array([r[3] for r in rows], bool), rows
 
 
-@given(events, st.lists(st.integers(0, 11), min_size=1, max_size=6), st.sets(st.integers(0, 5)))
+outcomes = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(0, 5), st.integers(0, 9), st.sampled_from([0, 1, 3, None])), max_size=30
+)
+
+
+def outcomes_of(rows):
+    """(user, item, since when, taken back how long after) → Outcomes."""
+    rows = sorted(rows, key=lambda r: r[2])
+    user, item, at = (np.array([r[i] for r in rows], np.int64) for i in range(3))
+    back = np.array([NEVER if r[3] is None else r[2] + r[3] for r in rows], np.int64)
+    return Outcomes(user_O=user, item_O=item, at_O=at, back_O=back), rows
+
+
+@given(outcomes, st.lists(st.integers(0, 14), min_size=1, max_size=6), st.sets(st.integers(0, 5)))
 @settings(max_examples=100, deadline=None)
 def test_popularity_counts_what_was_visible(data, times, without):
-    made, positive, rows = of(data)
-    baseline = Popularity(made, positive, 6)
+    """An undo too counts only once it was visible."""
+    made, rows = outcomes_of(data)
+    baseline = Popularity(made, 6)
     skip = np.array(sorted(without), np.int64)
     for t in sorted(times):
         baseline.advance(t)
-        count = Counter(r[1] for r in rows if r[3] and r[2] < t and r[1] not in without)
+        stood = [r for r in rows if r[2] < t and (r[3] is None or r[2] + r[3] >= t)]
+        assert made.counts_before(np.full(len(rows), t), 6).tolist() == baseline.count_I.tolist()
+        count = Counter(r[1] for r in stood if r[1] not in without)
         want = [key for key, _ in sorted(count.items(), key=lambda kv: (-kv[1], kv[0]))][:3]
         assert baseline.best(3, skip).tolist() == want
 
@@ -61,19 +88,38 @@ def test_relevant_are_later_positives_that_may_still_be_shown(data, user, t, hor
 def test_moments_are_one_per_user_second_and_the_same_sample_each_time():
     made, _, _ = of([(0, 1, 5, True), (0, 2, 5, True), (1, 1, 5, True), (0, 1, 7, True), (0, 1, 1, True)])
     cut = Spans(by="time", user_U=np.empty(0, np.int64), cut_U3=np.array([[2, 3, 4]]), end=9, n_S=np.zeros(4, np.int64))
-    found = moments_of(made, cut, [3], None, "s")
+    asked = situations(made, shown_of([]))
+    found = moments_of(asked, cut, [3], None, "s")
     assert list(zip(found.user_R.tolist(), found.t_R.tolist(), strict=True)) == [(0, 5), (1, 5), (0, 7)]
-    assert len(moments_of(made, cut, [3], 2, "s")) == 2
-    assert np.array_equal(moments_of(made, cut, [3], 2, "s").t_R, moments_of(made, cut, [3], 2, "s").t_R)
+    assert len(moments_of(asked, cut, [3], 2, "s")) == 2
+    assert np.array_equal(moments_of(asked, cut, [3], 2, "s").t_R, moments_of(asked, cut, [3], 2, "s").t_R)
 
 
-def test_what_was_served_is_a_request_and_the_acts_that_follow_are_not():
-    made, _, _ = of([(0, 1, 1, True), (0, 2, 4, True), (0, 3, 8, True), (1, 1, 5, True)])
-    spans = Spans(by="time", user_U=np.empty(0, np.int64), cut_U3=np.array([[0, 0, 0]]), end=20, n_S=np.zeros(4))
-    slates = np.array([0, 0, 0], np.int64), np.array([3, 3, 7], np.int64)
-    found = moments_of(made, spans, [3], None, "x", slates)
-    assert list(zip(found.user_R.tolist(), found.t_R.tolist(), strict=True)) == [(0, 1), (0, 3), (1, 5), (0, 7)]
-    assert len(moments_of(made, spans, [3], None, "x")) == 4
+def shown_of(rows):
+    """(user, moment, origin) → exposures, as far as moments are concerned."""
+    user, moment, origin = ([row[i] for row in rows] for i in range(3))
+    return pa.table({"user": pa.array(user, pa.int64()), "moment": pa.array(moment, pa.int64()), "origin": origin})
+
+
+def test_what_was_served_or_shown_elsewhere_is_a_request_and_other_acts_after_a_slate_are_not():
+    made, _, _ = of([(0, 1, 1, True), (0, 2, 4, True), (0, 3, 8, True), (0, 4, 9, True), (1, 1, 5, True)])
+    slates = [(0, 3, "slate"), (0, 3, "slate"), (0, 7, "slate"), (-1, 2, "slate")]
+    shown = shown_of([(0, 1, "event"), *slates, (0, 9, "event"), (1, 5, "event")])
+    user_R, t_R = situations(made, shown)
+    assert sorted(zip(user_R.tolist(), t_R.tolist(), strict=True)) == [(0, 1), (0, 3), (0, 7), (0, 9), (1, 5)]
+
+
+def test_what_is_taken_back_later_was_popular_until_then():
+    made, _, _ = of([(0, 1, 1, True), (0, 2, 1, True), (0, 2, 2, True)])
+    made = replace(made, undone_at_E=np.array([4, NEVER, 30]))
+    objective = {"like": {"events": ["view"], "within": 10}}
+    found = relevant_outcomes(Project.model_validate({"project": {"name": "p"}, "objective": objective}), made)
+    assert found.back_O.tolist() == [4, NEVER, NEVER]
+    baseline = Popularity(found, 3)
+    baseline.advance(4)
+    assert baseline.count_I.tolist() == [0, 1, 2]
+    baseline.advance(5)
+    assert baseline.count_I.tolist() == [0, 0, 2]
 
 
 class _Failing:

@@ -32,6 +32,17 @@ def print_evaluation(out: Console, found: EvaluateReport) -> None:
         out.print()
         columns = ["objective", "over", "model", "rows", "positive", "AUC", "AUC by user", "log loss"]
         out.print(table("How well outcomes are predicted in the test span", columns, heads))
+    if found.quantities:
+        quantities = [
+            [
+                *(q.objective, q.over, q.name, q.n, q.mean),
+                *map(_interval, (q.poisson_deviance, q.rmse, q.mae, q.rank_correlation)),
+            ]
+            for q in found.quantities
+        ]
+        out.print()
+        columns = ["objective", "over", "model", "rows", "mean", "deviance", "RMSE", "MAE", "rank corr. by user"]
+        out.print(table("How well amounts are predicted in the test span", columns, quantities))
     out.print()
     _bullets(out, [note for note in (found.note, *_differences(found), *found.statements) if note])
     _bullets(out, [f"degraded in {n} requests: {why}" for why, n in found.degraded.items()])

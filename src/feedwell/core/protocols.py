@@ -114,7 +114,8 @@ class Histories:
 @dataclass(frozen=True, kw_only=True)
 class RankingRows:
     """Rows of a ranker: `features_NF` float32 (NaN = missing), `labels` objective → y_N (NaN: window not closed or not
-    defined), `group_N` the row's request (0 to R - 1), `weight_N`, `valid_N` rows kept back for early stopping.
+    defined), `group_N` the row's request (0 to R - 1), `weight_N`, `valid_N` rows kept back for early stopping,
+    not learned from.
 
     `user_N`, `item_N` and `t_N` say whose, what and when (µs); `histories` what each request's user had done by then,
     exactly as serving would have read it at t. Empty: whoever made the rows does not know. `user_features` are those

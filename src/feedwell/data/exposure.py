@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from feedwell.core.columns import AVAILABLE_AT, ITEM, OFFSET, PROPENSITY, REQUEST_ID, SLOT, TS, USER, T
+from feedwell.core.columns import AVAILABLE_AT, ITEM, OFFSET, PROPENSITY, REQUEST_ID, SLOT, USER, T
 from feedwell.core.errors import UsageError
 from feedwell.core.event import NO_KEY
 from feedwell.core.project import Project
-from feedwell.data.log_view import LogView, sql_list
+from feedwell.data.log_view import MOMENT, LogView, situated, sql_list
 
 ORIGIN = "origin"
 GROUP = "group"
@@ -27,13 +27,14 @@ BEFORE_EVENTS = -1
 def exposures(
     view: LogView, project: Project, *, slots: pa.Table | None = None, retrieved: pa.Table | None = None
 ) -> pa.Table:
-    """user, item, other entities' keys, t (µs), ts, offset, request_id, slot, propensity, origin, group; ordered by t.
+    """user, item, other entities' keys, t (µs), moment, offset, request_id, slot, propensity, origin, group; by t.
 
-    `group` numbers the choice situations: one request, or one (user, ts). Features of a row see `available_at < t`
-    only, so never the exposing event itself. `slots` has user, item, t, request_id, slot, propensity; `retrieved`
+    `t` is when this object was shown, from which label windows run; `moment` when the situation began (one request, or
+    one (user, ts)), and `group` numbers the situations. Features of a row see `available_at < moment` only, so never
+    the exposing event itself. `slots` has user, item, t, request_id, slot, propensity; `retrieved`
     (what the caller's sources retrieve as of then) has user, item, t.
     """
-    from_slots = _conform(slots, project, "slate") if slots is not None and slots.num_rows else None
+    from_slots = conformed(slots, project, "slate") if slots is not None and slots.num_rows else None
     parts = [] if from_slots is None else [from_slots]
     if project.data.exposure:
         parts.append(_from_events(view, project, project.data.exposure, from_slots))
@@ -50,7 +51,7 @@ def exposures(
 
 def exposure_schema(project: Project) -> pa.Schema:
     keys = [(name, pa.int64()) for name in project.entities]
-    rest = [(T, pa.int64()), (TS, pa.int64()), (OFFSET, pa.int64()), (REQUEST_ID, pa.string()), (SLOT, pa.int32())]
+    rest = [(T, pa.int64()), (MOMENT, pa.int64()), (OFFSET, pa.int64()), (REQUEST_ID, pa.string()), (SLOT, pa.int32())]
     return pa.schema([*keys, *rest, (PROPENSITY, pa.float64()), (ORIGIN, pa.string())])
 
 
@@ -61,13 +62,13 @@ def _outcomes(project: Project) -> tuple[str, ...]:
 def _from_events(view: LogView, project: Project, types: tuple[str, ...], slots: pa.Table | None) -> pa.Table:
     """Those events less the ones that a record holds: of its request, or on an item of the user's slate just before."""
     keys = ", ".join(f'"{name}"' for name in project.entities)
-    wanted = f'type IN {sql_list(types)} AND "{USER}" >= 0 AND "{ITEM}" >= 0'
-    columns = f'{keys}, {AVAILABLE_AT} AS {T}, {TS}, "{OFFSET}", {REQUEST_ID}, {SLOT}'
+    wanted = f'type IN {sql_list(types)} AND "{ITEM}" >= 0'
+    columns = f'{keys}, {AVAILABLE_AT} AS {T}, {MOMENT}, "{OFFSET}", {REQUEST_ID}, {SLOT}'
     tables = {} if slots is None else {"slots": slots.select([USER, ITEM, T, REQUEST_ID])}
-    query = f"SELECT {columns} FROM log WHERE {wanted}"
+    query = f"SELECT {columns} FROM {situated(project)} WHERE {wanted}"
     with view.connect(**tables) as connection:
         found = connection.execute(query if slots is None else f"{query} {_UNRECORDED}").to_arrow_table()
-    return _conform(found, project, "event")
+    return conformed(found, project, "event")
 
 
 _UNRECORDED = f"""
@@ -89,13 +90,14 @@ def _not_chosen(view: LogView, project: Project, retrieved: pa.Table) -> pa.Tabl
             f'e."{USER}" = c."{USER}" AND e."{ITEM}" = c."{ITEM}" AND e.type IN {sql_list(_outcomes(project))} '
             f"AND e.{AVAILABLE_AT} >= c.{T} AND e.{AVAILABLE_AT} < c.{T} + {within})"
         ).to_arrow_table()
-    return _conform(rows, project, "retrieved")
+    return conformed(rows, project, "retrieved")
 
 
-def _conform(table: pa.Table, project: Project, origin: str) -> pa.Table:
+def conformed(table: pa.Table, project: Project, origin: str) -> pa.Table:
+    """user, item and t with the other columns of an exposure; what is not there is null, -1 or before every event."""
     n = table.num_rows
     missing: dict[str, Any] = {
-        TS: table[T],
+        MOMENT: table[T],
         OFFSET: pa.array(np.full(n, BEFORE_EVENTS, np.int64)),
         REQUEST_ID: pa.nulls(n, pa.string()),
         SLOT: pa.array(np.full(n, -1, np.int32)),
@@ -114,11 +116,11 @@ def _conform(table: pa.Table, project: Project, origin: str) -> pa.Table:
 
 def _grouped(table: pa.Table) -> pa.Table:
     table = table.sort_by([(T, "ascending"), (USER, "ascending"), (OFFSET, "ascending"), (SLOT, "ascending")])
-    # A record is one situation; so is everything that one user did at one ts.
+    # A record is one situation, also beside another of the same moment.
     request = np.asarray([r or "" for r in table[REQUEST_ID].to_pylist()], dtype=object)
     is_slate = np.asarray(table[ORIGIN].to_pylist(), dtype=object) == "slate"
     request[~is_slate] = ""
     codes = np.unique(request.astype(str), return_inverse=True)[1]
-    keys = np.stack([table[USER].to_numpy(), np.where(is_slate, -1, table[TS].to_numpy()), codes], axis=1)
+    keys = np.stack([table[USER].to_numpy(), table[MOMENT].to_numpy(), codes], axis=1)
     group = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
     return table.append_column(GROUP, pa.array(group.astype(np.int64)))

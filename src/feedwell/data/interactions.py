@@ -10,23 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedwell.core.candidates import Float
-from feedwell.core.event import SERVED
 from feedwell.core.objective import where_sql
 from feedwell.core.project import ObjectiveConfig, Project
 from feedwell.core.protocols import Interactions
 from feedwell.core.request import Keys
-from feedwell.data.log_view import LogView
+from feedwell.data.log_view import DID, MOMENT, LogView, situated
 from feedwell.data.split import NEVER, Spans
 
 
 @dataclass(frozen=True, kw_only=True)
 class UserEvents:
-    """All events that name a user, in log order. `undone_at_E`: when a later event took this one back (NEVER: not)."""
+    """All events that name a user, in log order. `undone_at_E`: when a later event took this one back (NEVER: not);
+    `moment_E`: when the first event of its situation (one request, else one ts) became available."""
 
     user_E: Keys
     item_E: Keys
     at_E: Keys
-    ts_E: Keys
+    moment_E: Keys
     type_E: NDArray[np.int16]
     value_E: Float
     undone_at_E: Keys
@@ -72,12 +72,9 @@ class UserEvents:
         return order[np.searchsorted(users, user) : np.searchsorted(users, user, side="right")]
 
     def moments(self) -> tuple[Keys, Keys]:
-        """(user, t) of every distinct (user, ts): t is the first `available_at` of the group."""
-        order = np.lexsort((self.at_E, self.ts_E, self.user_E))
-        user, ts = self.user_E[order], self.ts_E[order]
-        first = np.ones(len(order), np.bool_)
-        first[1:] = (user[1:] != user[:-1]) | (ts[1:] != ts[:-1])
-        return user[first], self.at_E[order][first]
+        """(user, t) of every situation."""
+        pairs = np.unique(np.stack([self.user_E, self.moment_E], axis=1), axis=0)
+        return pairs[:, 0], pairs[:, 1]
 
     def _span(self, spans: Spans) -> NDArray[np.int8]:
         return spans.span(self.user_E, self.at_E)
@@ -88,7 +85,9 @@ def user_events(view: LogView, project: Project) -> UserEvents:
     pairs = _pairs(project)
     wheres = {o.where: where_sql(o.terms) for o in project.objective.values() if o.where}
     conditions = "".join(f", coalesce({sql}, FALSE) AS where_{i}" for i, sql in enumerate(wheres.values()))
-    query = _EVENTS.format(pairs=pairs or "FALSE", never=NEVER, served=SERVED, conditions=conditions)
+    query = _EVENTS.format(
+        pairs=pairs or "FALSE", never=NEVER, did=DID, situated=situated(project), conditions=conditions
+    )
     with view.connect() as connection:
         found = connection.execute(query).to_arrow_table()
     coded = found["type"].combine_chunks().dictionary_encode()
@@ -96,7 +95,7 @@ def user_events(view: LogView, project: Project) -> UserEvents:
         user_E=found["user"].to_numpy().astype(np.int64),
         item_E=found["item"].to_numpy().astype(np.int64),
         at_E=found["available_at"].to_numpy().astype(np.int64),
-        ts_E=found["ts"].to_numpy().astype(np.int64),
+        moment_E=found[MOMENT].to_numpy().astype(np.int64),
         type_E=coded.indices.to_numpy(zero_copy_only=False).astype(np.int16),
         types=tuple(coded.dictionary.to_pylist()),
         value_E=found["value"].to_numpy(zero_copy_only=False).astype(np.float64),
@@ -112,9 +111,9 @@ WITH undo AS (
     AND (u.available_at > d.available_at OR (u.available_at = d.available_at AND u."offset" > d."offset"))
     WHERE d."user" >= 0 GROUP BY 1
 )
-SELECT e."user", e.item, e.available_at, e.ts, e.type, e.value, coalesce(u.at, {never}) AS undone_at{conditions}
-FROM log e LEFT JOIN undo u ON u."offset" = e."offset"
-WHERE e."user" >= 0 AND NOT starts_with(e.type, '$') AND e.type <> '{served}' ORDER BY e.available_at, e."offset"
+SELECT e."user", e.item, e.available_at, e.moment, e.type, e.value, coalesce(u.at, {never}) AS undone_at{conditions}
+FROM {situated} e LEFT JOIN undo u ON u."offset" = e."offset"
+WHERE {did} ORDER BY e.available_at, e."offset"
 """
 
 

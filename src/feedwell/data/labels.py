@@ -3,7 +3,9 @@
 An outcome belongs to the latest exposure of the same user and object at or before it in log order, (available_at,
 offset): an event may be exposure and outcome at once (a rating). It counts while it is in `[t, t + within)` and is not
 taken back inside that window. Nothing from `until` on is looked at. A window that has not closed by then (or by
-`closes`, where given) gives NaN: marked, not guessed.
+`closes`, where given), or that opens only then, gives NaN: marked, not guessed.
+
+Rows that were retrieved and not shown compete with nobody for an outcome: each is labelled as if it stood `alone`.
 """
 
 from __future__ import annotations
@@ -24,17 +26,18 @@ CLOSES = "closes"
 ROW = "_row"
 
 
-def labels(view: LogView, project: Project, exposures: pa.Table) -> pa.Table:
+def labels(view: LogView, project: Project, exposures: pa.Table, *, alone: bool = False) -> pa.Table:
     """The exposures with y_<objective> appended: binary 0 or 1, count, or the sum of values (duration, amount).
 
     NaN: the window is open at `until` (a column of the exposures, exclusive µs; default: the end of the log), the
-    objective is `given` another that did not happen, or it counts `viewed` slots and this one was not.
+    objective is `given` another that did not happen, or it counts `viewed` slots and this one was not. `alone`: every
+    row is given all outcomes in its window, whatever other rows there are of its object.
     """
     if UNTIL not in exposures.column_names:
         exposures = exposures.append_column(UNTIL, pa.array(np.full(exposures.num_rows, view.end(), np.int64)))
     if CLOSES not in exposures.column_names:
         exposures = exposures.append_column(CLOSES, exposures[UNTIL])
-    raw = {name: _outcome(view, project, name, exposures) for name in project.objective}
+    raw = {name: _outcome(view, project, name, exposures, _ALONE if alone else _LATEST) for name in project.objective}
     for name in raw:
         exposures = exposures.append_column(label(name), pa.array(_given(project, name, raw)))
     return exposures
@@ -50,60 +53,73 @@ def _given(project: Project, name: str, raw: dict[str, np.ndarray], below: tuple
     return np.where(_given(project, parent, raw, (*below, name)) > 0, raw[name], np.nan)
 
 
-def _outcome(view: LogView, project: Project, name: str, exposures: pa.Table) -> np.ndarray:
+def _outcome(view: LogView, project: Project, name: str, exposures: pa.Table, attributed: str) -> np.ndarray:
     objective = project.objective[name]
     shown = _shown(view, project, objective, exposures)
     out = np.full(exposures.num_rows, np.nan)
-    closed = shown[T].to_numpy() + objective.within <= shown[CLOSES].to_numpy()
+    t_X = shown[T].to_numpy()
+    closed = (t_X + objective.within <= shown[CLOSES].to_numpy()) & (t_X < shown[UNTIL].to_numpy())
     out[shown[ROW].to_numpy()[closed]] = 0.0
     for entity in sorted({project.objects_of(e) for e in objective.events}):
-        types = [e for e in objective.events if project.objects_of(e) == entity]
-        rows, amount = _attributed(view, project, objective, shown, entity, types)
+        outcomes = _outcomes_of(project, objective, entity)
+        rows, amount = _attributed(view, shown, attributed.format(**outcomes), outcomes)
         np.add.at(out, rows, amount)
     if objective.kind == "binary":
         out = np.where(out > 0, 1.0, out)
     return out
 
 
-def _attributed(
-    view: LogView, project: Project, objective: ObjectiveConfig, shown: pa.Table, entity: str, types: list[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """(row, amount) of every exposure with outcomes that count; open windows stay NaN, whatever is added."""
+def _outcomes_of(project: Project, objective: ObjectiveConfig, entity: str) -> dict[str, str]:
+    """The parts of the query that say which events on that kind of object are outcomes, and what takes them back."""
+    types = [e for e in objective.events if project.objects_of(e) == entity]
     undone_by = {e: u for e, u in project.undone_by.items() if e in types}
     pairs = " OR ".join(f"(d.type = '{_escaped(e)}' AND u.type = '{_escaped(u)}')" for e, u in undone_by.items())
+    return {
+        "object": entity,
+        "types": sql_list(types),
+        "where": where_sql(objective.terms),
+        "within": str(objective.within),
+        "taken_back": _TAKEN_BACK.format(object=entity, pairs=pairs or "FALSE"),
+        "amount": "sum(coalesce(value, 0))" if objective.kind in ("duration", "amount") else "count(*)",
+    }
+
+
+def _attributed(
+    view: LogView, shown: pa.Table, attributed: str, outcomes: dict[str, str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(row, amount) of every exposure with outcomes that count; open windows stay NaN, whatever is added."""
     with view.connect(shown=shown) as connection:
-        found = connection.execute(
-            _ATTRIBUTION.format(
-                object=entity,
-                types=sql_list(types),
-                where=where_sql(objective.terms),
-                within=objective.within,
-                taken_back=_TAKEN_BACK.format(object=entity, pairs=pairs or "FALSE"),
-                amount="sum(coalesce(value, 0))" if objective.kind in ("duration", "amount") else "count(*)",
-            )
-        ).to_arrow_table()
+        found = connection.execute(_COUNTED.format(attributed=attributed, **outcomes)).to_arrow_table()
     return found[ROW].to_numpy().astype(np.int64), found["amount"].to_numpy().astype(np.float64)
 
 
-_ATTRIBUTION = """
+_COUNTED = """
 WITH outcomes AS (
     SELECT "user", "{object}" AS object, available_at AS t, "offset", type, value FROM log
     WHERE type IN {types} AND "user" >= 0 AND "{object}" >= 0 AND {where}
-), both_kinds AS (
+), {attributed}
+SELECT exposure AS _row, {amount} AS amount FROM attributed d
+WHERE exposure IS NOT NULL AND t < stop AND NOT {taken_back}
+GROUP BY exposure
+"""
+
+_LATEST = """both_kinds AS (
     SELECT "user", "{object}" AS object, t, "offset", 0 AS kind, _row, least(t + {within}, until) AS ends,
         NULL AS type, NULL AS value
     FROM shown
     UNION ALL
     SELECT "user", object, t, "offset", 1, NULL, NULL, type, value FROM outcomes
-), attributed AS (
+), lines AS (
     SELECT *, last_value(_row IGNORE NULLS) OVER line AS exposure, last_value(ends IGNORE NULLS) OVER line AS stop
     FROM both_kinds
     WINDOW line AS (PARTITION BY "user", object ORDER BY t, "offset", kind, _row ROWS UNBOUNDED PRECEDING)
-)
-SELECT exposure AS _row, {amount} AS amount FROM attributed d
-WHERE kind = 1 AND exposure IS NOT NULL AND t < stop AND NOT {taken_back}
-GROUP BY exposure
-"""
+), attributed AS (SELECT * FROM lines WHERE kind = 1)"""
+
+_ALONE = """attributed AS (
+    SELECT o.*, s._row AS exposure, least(s.t + {within}, s.until) AS stop FROM shown s
+    JOIN outcomes o ON o."user" = s."user" AND o.object = s."{object}" AND o.t >= s.t
+    AND o.t < least(s.t + {within}, s.until) AND (o.t > s.t OR o."offset" >= s."offset")
+)"""
 
 _TAKEN_BACK = """EXISTS (
     SELECT 1 FROM log u WHERE u."user" = d."user" AND u."{object}" = d.object AND ({pairs})

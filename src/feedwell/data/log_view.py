@@ -10,9 +10,14 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from feedwell.core.event import NO_KEY
+from feedwell.core.event import NO_KEY, SERVED
+from feedwell.core.project import Project
 from feedwell.engines.local import LocalEngine
 from feedwell.stores.log.schema import event_schema
+
+DID = f""""user" >= 0 AND NOT starts_with(type, '$') AND type <> '{SERVED}'"""
+"""What users did: neither a catalog row nor what was served to them."""
+MOMENT = "moment"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +74,17 @@ class LogView:
         if self.forgotten:
             terms.append(f'"user" NOT IN ({", ".join(map(str, self.forgotten))})')
         return " AND ".join(terms) or "TRUE"
+
+
+def situated(project: Project) -> str:
+    """SQL: what users did or, by `[data] exposure`, were shown, each row with the `moment` of its situation.
+
+    All that a user's events of one request id tell is one situation, without one all of the same ts; its moment is when
+    the first of them became available. Requests and rows are read as of then, so that they agree on what was known.
+    """
+    return f"""(SELECT *, min(available_at) OVER (
+        PARTITION BY "user", nullif(request_id, ''), CASE WHEN nullif(request_id, '') IS NULL THEN ts END) AS {MOMENT}
+    FROM log WHERE ({DID}) OR ("user" >= 0 AND type IN {sql_list(project.data.exposure)}))"""
 
 
 def sql_list(values: Sequence[str]) -> str:

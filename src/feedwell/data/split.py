@@ -12,13 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from feedwell.core.event import SERVED
 from feedwell.core.project import SplitSection
 from feedwell.core.request import Keys
-from feedwell.data.log_view import LogView
+from feedwell.data.log_view import DID, LogView
 
-_DID = f""""user" >= 0 AND NOT starts_with(type, '$') AND type <> '{SERVED}'"""
-"""What users did: neither a catalog row nor what was served to them."""
 SPANS = ("sources", "ranker", "calibration", "test")
 NEVER = np.iinfo(np.int64).max
 NOT_CAUSAL = "not causal across users: models learned from other users' later events"
@@ -87,7 +84,7 @@ def spans(view: LogView, section: SplitSection) -> Spans:
             f"coalesce(min(start) FILTER (WHERE before >= {_share(edge)} * total - 1e-9), {NEVER}) AS cut_{i}"
             for i, edge in enumerate(edges)
         )
-        found = connection.execute(_ISLANDS.format(partition=partition, cuts=cuts, did=_DID)).to_arrow_table()
+        found = connection.execute(_ISLANDS.format(partition=partition, cuts=cuts, did=DID)).to_arrow_table()
     key_U = found["part"].to_numpy().astype(np.int64)
     cut_U3 = np.stack([found[f"cut_{i}"].to_numpy() for i in range(3)], axis=1).astype(np.int64)
     if section.by == "time":
@@ -125,6 +122,6 @@ def _share(edge: float) -> str:
 
 def _count(view: LogView, made: Spans) -> NDArray[np.int64]:
     with view.connect() as connection:
-        events = connection.execute(f'SELECT "user", available_at FROM log WHERE {_DID}').to_arrow_table()
+        events = connection.execute(f'SELECT "user", available_at FROM log WHERE {DID}').to_arrow_table()
     span_N = made.span(events["user"].to_numpy(), events["available_at"].to_numpy())
     return np.bincount(span_N, minlength=4).astype(np.int64)

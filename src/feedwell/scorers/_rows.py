@@ -6,7 +6,7 @@ N candidates, F features, V values of a categorical feature
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,11 @@ class Head:
     kind: str
     rows: NDArray[np.intp]
     y: NDArray[np.float64]
+
+    def learned(self, valid_N: NDArray[np.bool_]) -> Head:
+        """Without the rows kept back, which no model may learn from; all of them where nothing else is there."""
+        keep = ~valid_N[self.rows]
+        return replace(self, rows=self.rows[keep], y=self.y[keep]) if keep.any() else self
 
 
 def heads(rows: RankingRows, setting: Setting) -> list[Head]:

@@ -93,7 +93,7 @@ class Logistic:
     def fit(self, rows: RankingRows) -> None:
         names, x_NF = chosen(rows, self.config.features, self.config.categorical)
         vocabulary = Vocabulary.fit(x_NF, names, self.config.categorical, self.config.max_categories)
-        made = heads(rows, self._setting)
+        made = [head.learned(rows.valid_N) for head in heads(rows, self._setting)]
         mean_F, scale_F = _moments(_transformed(x_NF, self.config.transform))
         blank = _Model(
             names=names,

@@ -27,12 +27,24 @@ _UNKNOWN = Interval(value=float("nan"), low=float("nan"), high=float("nan"), n_u
 def fit_in_order(sources: Parts, rows: Rows, calibrate_N: NDArray[np.bool_], *, stopping: float = _STOPPING) -> Parts:
     """Rankers fitted on the rows before those marked, the last `stopping` of these by time watching for the stop; then
     their calibration on the marked ones. Where marks leave nothing on one side, the last fifth by time is marked."""
+    before, after = _in_order(rows, calibrate_N, stopping)
+    rankers = fit_rankers(sources.project, sources.features, before.ranking)
+    return fit_calibration(rankers, after.ranking)
+
+
+def stopping_marked(rows: Rows, fitted: Rows, calibrate_N: NDArray[np.bool_], *, stopping: float = _STOPPING) -> Rows:
+    """`rows` with the requests marked (`valid_N`) that stop rankers fitted in order on `fitted`, which is part of them."""
+    before, _ = _in_order(fitted, calibrate_N, stopping)
+    return rows.with_valid(np.isin(rows.ranking.group_N, before.ranking.group_N[before.ranking.valid_N]))
+
+
+def _in_order(rows: Rows, calibrate_N: NDArray[np.bool_], stopping: float) -> tuple[Rows, Rows]:
+    """(rows to fit on, those that watch for the stop marked; rows to calibrate on)."""
     if not calibrate_N.any() or calibrate_N.all():
         calibrate_N = carve_valid(rows.ranking, rows.t_N)
     before = rows.take(~calibrate_N)
     before = before.with_valid(carve_valid(before.ranking, before.t_N, stopping))
-    rankers = fit_rankers(sources.project, sources.features, before.ranking)
-    return fit_calibration(rankers, rows.take(calibrate_N).ranking)
+    return before, rows.take(calibrate_N)
 
 
 def carve_valid(rows: RankingRows, t_N: Keys, share: float = 0.2) -> NDArray[np.bool_]:

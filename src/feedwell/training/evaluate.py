@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,20 @@ from feedwell.metrics.beyond_accuracy import BeyondAccuracy
 from feedwell.training.compare import differences, statements
 from feedwell.training.inputs import Inputs
 from feedwell.training.metric_set import MetricSet, metric_set
-from feedwell.training.report import CalibrationRow, EvaluateReport, HeadRow, SliceRow, SystemRow
+from feedwell.training.report import CalibrationRow, EvaluateReport, HeadRow, QuantityRow, SliceRow, SystemRow
 from feedwell.training.walk import PIPELINE, Walked, relevant_name
 
 _QUARTERS = 4
 _FEW = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """How well each objective is predicted: yes or no, how much, and what calibration did."""
+
+    heads: tuple[HeadRow, ...] = ()
+    calibration: tuple[CalibrationRow, ...] = ()
+    quantities: tuple[QuantityRow, ...] = ()
 
 
 def report(
@@ -32,8 +42,7 @@ def report(
     spans: Spans,
     walked: Walked,
     *,
-    heads: tuple[HeadRow, ...] = (),
-    calibration: tuple[CalibrationRow, ...] = (),
+    judged: Judged = Judged(),
     cost: Mapping[str, float] | None = None,
 ) -> EvaluateReport:
     """The evaluation of what a walk answered. Requests with nothing relevant count for coverage and diversity only."""
@@ -59,10 +68,13 @@ def report(
         note=spans.note,
         rows=rows,
         differences=compared,
-        heads=heads,
-        calibration=calibration,
+        heads=judged.heads,
+        calibration=judged.calibration,
+        quantities=judged.quantities,
         slices=_slices(walked, by_name, metrics, bootstrap),
-        statements=statements([d for d in compared if d.metric.startswith("ndcg")]) + head_statements(heads),
+        statements=statements([d for d in compared if d.metric.startswith("ndcg")])
+        + head_statements(judged.heads)
+        + quantity_statements(judged.quantities),
         degraded=dict(walked.degraded),
         cost=dict(cost or {}),
     )
@@ -103,6 +115,21 @@ def head_statements(heads: Sequence[HeadRow]) -> tuple[str, ...]:
                 said.append(
                     f"{ours.name} does not beat {other.name} on AUC of {objective} over {over}: "
                     f"{ours.auc.value:.4f} against {other.auc.value:.4f}"
+                )
+    return tuple(said)
+
+
+def quantity_statements(rows: Sequence[QuantityRow]) -> tuple[str, ...]:
+    """Where the ranker is no nearer to how much there was than a simpler model: by deviance for counts, else RMSE."""
+    said = []
+    for key in dict.fromkeys((q.over, q.objective) for q in rows):
+        ours, *others = [q for q in rows if (q.over, q.objective) == key]
+        for other in others:
+            mine, theirs = ours.loss.value, other.loss.value
+            if not mine < theirs:
+                said.append(
+                    f"{ours.name} does not beat {other.name} on {ours.loss_name} of {ours.objective} over {ours.over}: "
+                    f"{mine:.4g} against {theirs:.4g}"
                 )
     return tuple(said)
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from feedwell.core.candidates import Float
 from feedwell.core.errors import DataError
-from feedwell.core.project import Project
-from feedwell.core.registry import find
+from feedwell.core.project import PartSection, Project
 from feedwell.metrics.calibration import Calibration, Reliability, auc_interval
-from feedwell.pipeline.compile import setting_of
-from feedwell.training.calibrate import CANDIDATES, EXPOSURES
+from feedwell.training.calibrate import CANDIDATES, EXPOSURES, fit_in_order
 from feedwell.training.parts import RANKER, Parts
 from feedwell.training.report import HeadRow
 from feedwell.training.rows import Rows, servable
@@ -22,22 +21,48 @@ CONSTANT, POPULARITY, LOGISTIC = "constant", "popularity", "logistic"
 _PRIOR = 20.0
 
 
-def head_rows(project: Project, parts: Parts, train: Rows, test: Rows, *, bootstrap: int = 200) -> tuple[HeadRow, ...]:
-    """One row per model and binary objective: the ranker as it would be served, a constant, the item's own rate and a
-    logistic regression.
+def models_of(parts: Parts, train: Rows, test: Rows, calibrate_N: Any) -> dict[str, Mapping[str, Float]]:
+    """model → objective → what it predicts for the test rows: the ranker as it would be served, then a linear model.
 
-    All are judged on the same rows of the test span whose window has closed: its exposures, whoever showed them, and
-    the candidates that our own sources retrieved, which is what the ranker is fitted for.
+    The linear one goes the same way: fitted on the same rows, calibrated on those that `calibrate_N` marks in `train`.
     """
     models: dict[str, Mapping[str, Float]] = {}
+    ranker = parts.project.ranker
     if RANKER in parts.fitted:
-        models[project.ranker.kind if project.ranker else RANKER] = parts.predict(test.ranking)
-    logistic = _logistic(project, servable(train)[0])
-    if logistic is not None and LOGISTIC not in models:
-        models[LOGISTIC] = logistic.predict(test.ranking)
-    scopes = {EXPOSURES: (train.exposed_N, test.exposed_N), CANDIDATES: (train.retrieved_N, test.retrieved_N)}
+        models[ranker.kind if ranker else RANKER] = parts.predict(test.ranking)
+    if LOGISTIC not in models:
+        linear = _linear(parts, train, calibrate_N)
+        models |= {} if linear is None else {LOGISTIC: linear.predict(test.ranking)}
+    return models
+
+
+def scopes(train: Rows, test: Rows) -> dict[str, tuple[Any, Any]]:
+    """What is judged → (the training rows that the simplest models learn from, the test rows that are judged)."""
+    learned_N = learned_from(train)
+    return {
+        EXPOSURES: (train.exposed_N & learned_N, test.exposed_N),
+        CANDIDATES: (train.retrieved_N & learned_N, test.retrieved_N),
+    }
+
+
+def learned_from(train: Rows) -> Any:
+    """The rows that the ranker was not stopped by; all where nothing else is there."""
+    keep_N = ~train.ranking.valid_N
+    return keep_N if keep_N.any() else ~keep_N
+
+
+def head_rows(
+    project: Project, models: Mapping[str, Mapping[str, Float]], train: Rows, test: Rows, *, bootstrap: int = 200
+) -> tuple[HeadRow, ...]:
+    """One row per model and binary objective: those models, a constant and the item's own rate.
+
+    All are judged on the same rows of the test span whose window has closed: its exposures, whoever showed them, and
+    the candidates that our own sources retrieved, which is what the ranker is fitted for. The constant and the rates
+    learn from the training rows of the kind that is judged, those of calibration included; no model learns from the
+    rows that the ranker is stopped by.
+    """
     rows = []
-    for over, (learned_N, inside_N) in scopes.items():
+    for over, (learned_N, inside_N) in scopes(train, test).items():
         for name, objective in project.objective.items():
             known_N = inside_N & ~np.isnan(test.ranking.labels[name])
             if objective.kind != "binary" or not known_N.any():
@@ -67,14 +92,22 @@ def judge(model: str, objective: str, over: str, rows: Rows, known_N: Any, p_n: 
     )
 
 
-def _logistic(project: Project, train: Rows) -> Any:
-    part: Any = find("scorer", LOGISTIC)
-    made = part(part.Config(), setting_of(project, "value"))
+def _linear(parts: Parts, train: Rows, calibrate_N: Any) -> Parts | None:
+    """The same recipe with logistic regression for a ranker, for all objectives but those below 0."""
+    learned, _ = servable(train)
+    marked_N = calibrate_N if len(learned) == len(train) else calibrate_N[train.retrieved_N]
+    labels = {
+        name: y_N
+        for name, y_N in learned.ranking.labels.items()
+        if parts.project.objective[name].kind == "binary" or not (y_N < 0).any()
+    }
+    learned = replace(learned, ranking=replace(learned.ranking, labels=labels))
+    ranker = PartSection.model_validate({"kind": LOGISTIC})
+    project = parts.project.model_copy(update={"ranker": ranker, "light": None})
     try:
-        made.fit(train.ranking)
+        return fit_in_order(replace(parts, project=project, fitted={}), learned, marked_N)
     except DataError:
         return None
-    return made
 
 
 def _rate(train: Rows, inside_N: Any, name: str) -> float:

@@ -11,23 +11,25 @@ import pyarrow as pa
 
 from feedwell.core.columns import ITEM, USER, T
 from feedwell.core.errors import DataError
-from feedwell.data.exposure import ORIGIN, exposures
+from feedwell.data.exposure import exposures
 from feedwell.data.interactions import UserEvents
 from feedwell.data.labels import CLOSES, UNTIL, labels
+from feedwell.data.log_view import MOMENT
 from feedwell.data.split import SPANS, Spans
 from feedwell.pipeline.compile import Pipeline
 from feedwell.pipeline.replay import live_of, replay_requests
-from feedwell.training.calibrate import calibration_rows, fit_in_order
+from feedwell.training.calibrate import calibration_rows, fit_in_order, stopping_marked
 from feedwell.training.coverage import coverage_rows, label_counts, require_coverage, served_slots
-from feedwell.training.evaluate import report
+from feedwell.training.evaluate import Judged, report
 from feedwell.training.fit_data import fit_data
-from feedwell.training.heads import head_rows
+from feedwell.training.heads import head_rows, models_of
 from feedwell.training.inputs import Inputs, measured
 from feedwell.training.leakage import batch_reading, future_leaks, require_no_leaks, suspicious
 from feedwell.training.parts import CALIBRATION, Parts, fit_sources
-from feedwell.training.report import CalibrationRow, CoverageRow, EvaluateReport, HeadRow
-from feedwell.training.rows import Names, RowBuilder, Rows, servable
-from feedwell.training.walk import Moments, Walked, asks_of, moments_of, walk
+from feedwell.training.quantities import quantity_rows
+from feedwell.training.report import CoverageRow, EvaluateReport
+from feedwell.training.rows import Names, RowBuilder, Rows, read_as_of_moments, servable
+from feedwell.training.walk import Moments, Walked, asks_of, moments_of, situations, walk
 
 _TRAIN_SPANS, _CALIBRATION, _TEST = (1, 2), 2, 3
 
@@ -58,11 +60,11 @@ def measure(
 ) -> Measured:
     """Fits the project without the test span and judges it there; nothing is written.
 
-    `moments` are the requests to judge by; default: one per (user, ts) of the test span, `max_requests` by hash.
+    `moments` are the requests to judge by; default: one per situation of the test span, `max_requests` by hash.
     """
     project = inputs.project
     shown, until = _labelled(inputs, events, cut), project.evaluate.max_requests or max_requests
-    span_X = cut.span(shown[USER].to_numpy(), shown[T].to_numpy())
+    span_X = cut.span(shown[USER].to_numpy(), shown[MOMENT].to_numpy())
     warnings: list[str] = []
     train_rows: Rows | None = None
     rankers: Parts | None = None
@@ -74,7 +76,8 @@ def measure(
         warnings += [str(leak) for leak in suspicious(train_rows)]
         inputs.progress("fit the ranker", 0, None)
         fitted_on, note = servable(train_rows)
-        rankers = fit_in_order(first, fitted_on, cut.span(fitted_on.user_N, fitted_on.t_N) == _CALIBRATION)
+        rankers = fit_in_order(first, fitted_on, _calibrating(cut, fitted_on))
+        train_rows = stopping_marked(train_rows, fitted_on, _calibrating(cut, fitted_on))
         warnings += [note] if note else []
         warnings += getattr(rankers.fitted.get(CALIBRATION), "warnings", ())
     inputs.progress("fit sources on all before the test", 0, None)
@@ -83,7 +86,7 @@ def measure(
         parts = parts.with_rankers(rankers)
     pipeline = parts.pipeline()
     if moments is None:
-        moments = moments_of(events, cut, [_TEST], until, "evaluate", _slates(shown))
+        moments = moments_of(situations(events, shown), cut, [_TEST], until, "evaluate")
     builder = None
     if train_rows is not None:
         kept = shown.filter(pa.array(_visited(shown, span_X == _TEST, moments)))
@@ -93,13 +96,11 @@ def measure(
     test_rows = builder.build() if builder is not None else None
     seen = _coverage(inputs, parts, pipeline, train_rows, test_rows)
     require_coverage(project, parts.features, seen)
-    heads: tuple[HeadRow, ...] = ()
-    calibration: tuple[CalibrationRow, ...] = ()
+    judged = Judged()
     if train_rows is not None and test_rows is not None:
         inputs.progress("judge the heads", 0, None)
-        heads = head_rows(project, parts, train_rows, test_rows)
-        calibration = calibration_rows(parts, test_rows)
-    evaluation = report(inputs, project, cut, walked, heads=heads, calibration=calibration, cost=cost.to_dict())
+        judged = _judged(parts, train_rows, test_rows, _calibrating(cut, train_rows))
+    evaluation = report(inputs, project, cut, walked, judged=judged, cost=cost.to_dict())
     return Measured(
         parts=parts,
         moments=moments,
@@ -112,6 +113,19 @@ def measure(
         labels=label_counts(shown, project),
         warnings=tuple(warnings),
     )
+
+
+def _judged(parts: Parts, train: Rows, test: Rows, calibrate_N: Any) -> Judged:
+    project, models = parts.project, models_of(parts, train, test, calibrate_N)
+    return Judged(
+        heads=head_rows(project, models, train, test),
+        quantities=quantity_rows(project, models, train, test),
+        calibration=calibration_rows(parts, test),
+    )
+
+
+def _calibrating(cut: Spans, rows: Rows) -> Any:
+    return cut.span(rows.user_N, rows.t_N) == _CALIBRATION
 
 
 def _coverage(
@@ -133,7 +147,7 @@ def _labelled(inputs: Inputs, events: UserEvents, cut: Spans) -> pa.Table:
             {USER: pa.array([], pa.int64()), ITEM: pa.array([], pa.int64()), T: pa.array([], pa.int64())}
         )
     shown = exposures(view, project, slots=slots, retrieved=retrieved)
-    user_X, t_X = shown[USER].to_numpy(), shown[T].to_numpy()
+    user_X, t_X = shown[USER].to_numpy(), shown[MOMENT].to_numpy()
     shown = shown.append_column(UNTIL, pa.array(cut.span_end(user_X, t_X)))
     return labels(view, project, shown.append_column(CLOSES, pa.array(cut.closes(user_X, t_X))))
 
@@ -169,32 +183,25 @@ def _visit(inputs: Inputs, pipeline: Pipeline, cut: Spans, moments: Moments, bui
 
 
 def _exposure_moments(shown: pa.Table, span_X: Any, most: int) -> Moments:
-    """One request per (user, t) with exposures in the ranker's spans, at most `most`, evenly by place in time."""
+    """One request per situation with exposures in the ranker's spans, at most `most`, evenly by place in time."""
     inside = np.isin(span_X, _TRAIN_SPANS)
-    pairs = np.unique(np.stack([shown[T].to_numpy()[inside], shown[USER].to_numpy()[inside]], axis=1), axis=0)
+    pairs = np.unique(np.stack([shown[MOMENT].to_numpy()[inside], shown[USER].to_numpy()[inside]], axis=1), axis=0)
     if len(pairs) > most:
         pairs = pairs[np.linspace(0, len(pairs) - 1, most).astype(np.int64)]
     return Moments(user_R=pairs[:, 1], t_R=pairs[:, 0])
 
 
-def _slates(shown: pa.Table) -> tuple[Any, Any]:
-    """(user, t) of each slot that was served to a user with a key."""
-    user_X = shown[USER].to_numpy()
-    served = (np.asarray(shown[ORIGIN].to_pylist(), dtype=object) == "slate") & (user_X >= 0)
-    return user_X[served], shown[T].to_numpy()[served]
-
-
 def _visited(shown: pa.Table, inside: Any, moments: Moments) -> Any:
     """Which exposures are of the requests that will be visited."""
     wanted = set(zip(moments.user_R.tolist(), moments.t_R.tolist(), strict=True))
-    pairs = zip(shown[USER].to_pylist(), shown[T].to_pylist(), strict=True)
+    pairs = zip(shown[USER].to_pylist(), shown[MOMENT].to_pylist(), strict=True)
     return inside & np.fromiter((pair in wanted for pair in pairs), np.bool_, shown.num_rows)
 
 
 def _require_causal(inputs: Inputs, parts: Parts, shown: pa.Table, span_X: Any) -> None:
     """Stops when a feature of the rows to be trained on changes once the future is deleted."""
     inside = np.flatnonzero(np.isin(span_X, _TRAIN_SPANS))
-    frame = shown.select([USER, ITEM, T]).take(pa.array(inside))
+    frame = read_as_of_moments(shown).take(pa.array(inside))
     if frame.num_rows:
         inputs.progress("look for leaks", 0, None)
         require_no_leaks(future_leaks(inputs.view(), frame, batch_reading(parts.features)))

@@ -89,6 +89,33 @@ class CalibrationRow(Report):
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuantityRow(Report):
+    """How near a model comes to how much of a count, duration or amount there was; `over` as for heads.
+
+    `rank_correlation` is Spearman's within users; `poisson_deviance` is for counts only, else NaN; `mean` of y.
+    """
+
+    name: str
+    objective: str
+    kind: str
+    over: str
+    n: int
+    mean: float
+    poisson_deviance: Interval
+    rmse: Interval
+    mae: Interval
+    rank_correlation: Interval
+
+    @property
+    def loss(self) -> Interval:
+        return self.poisson_deviance if self.kind == "count" else self.rmse
+
+    @property
+    def loss_name(self) -> str:
+        return "Poisson deviance" if self.kind == "count" else "RMSE"
+
+
+@dataclass(frozen=True, kw_only=True)
 class SliceRow(Report):
     slice: str
     name: str
@@ -110,6 +137,7 @@ class EvaluateReport(Report):
     differences: tuple[DifferenceRow, ...] = ()
     heads: tuple[HeadRow, ...] = ()
     calibration: tuple[CalibrationRow, ...] = ()
+    quantities: tuple[QuantityRow, ...] = ()
     slices: tuple[SliceRow, ...] = ()
     statements: tuple[str, ...] = ()
     degraded: Mapping[str, int] = field(default_factory=dict)

@@ -24,7 +24,10 @@ from feedwell.core.project import Project
 from feedwell.core.protocols import Histories, RankingRows
 from feedwell.core.request import Keys
 from feedwell.core.rng import stream
+from feedwell.data.exposure import conformed
 from feedwell.data.interactions import UserEvents
+from feedwell.data.labels import CLOSES, UNTIL, labels
+from feedwell.data.log_view import MOMENT
 from feedwell.features import FeatureSet, asof, histories
 from feedwell.pipeline.compile import Pipeline, make_part, part_names
 from feedwell.training.inputs import Inputs
@@ -138,11 +141,10 @@ class RowBuilder:
         self._project = inputs.project
         self._shown = shown
         self._user_X, self._item_X = shown[USER].to_numpy(), shown[ITEM].to_numpy()
-        self._t_X = shown[T].to_numpy()
+        self._t_X = shown[MOMENT].to_numpy()
         self._of: dict[tuple[int, int], list[int]] = {}
         for x, key in enumerate(zip(self._user_X.tolist(), self._t_X.tolist(), strict=True)):
             self._of.setdefault(key, []).append(x)
-        self._outcomes = {name: events.outcomes(o) for name, o in self._project.objective.items()}
         self._acts = _acts(self._project, events)
         self._beside: list[_Beside] = []
         self._retrieved: dict[int, Matrix] = {}
@@ -156,9 +158,7 @@ class RowBuilder:
         for x in exposed.tolist():
             if (n := at.get(int(self._item_X[x]))) is not None:
                 self._retrieved[x] = x_NF[n]
-        other_N = ~np.isin(candidates.keys_N, self._item_X[exposed])
-        turned_N = np.isin(candidates.keys_N, self._turned_to(user, t, until))
-        turned, pool = np.flatnonzero(other_N & turned_N), np.flatnonzero(other_N & ~turned_N)
+        turned, pool = self._beside_rows(user, t, until, candidates.keys_N, self._item_X[exposed])
         n = min(self._project.train.negatives, len(pool))
         rng = stream(self._project.project.seed, "negatives", str(user), str(t))
         rows = np.concatenate([turned, np.sort(rng.choice(pool, n, replace=False)) if n else pool])
@@ -166,12 +166,12 @@ class RowBuilder:
             return
         keys = candidates.keys_N[rows].copy()
         weight = np.concatenate([np.ones(len(turned)), np.full(n, len(pool) / max(n, 1))])
-        self._beside.append(_Beside(user, t, keys, x_NF[rows], self._labels(user, t, keys, until, closes), weight))
+        self._beside.append(_Beside(user, t, until, closes, keys, x_NF[rows], weight))
 
     def build(self) -> Rows:
         """Exposures first, in their order, then what was retrieved beside them; `valid_N` is all False."""
         exposed_NF, gap = self._exposed_features()
-        beside, shown = self._beside, self._shown
+        beside, shown, y_beside = self._beside, self._shown, self._labels()
         of_all = np.repeat(np.arange(len(beside)), [len(b.keys) for b in beside])
         user_N = np.concatenate([self._user_X, np.array([b.user for b in beside], np.int64)[of_all]])
         t_N = np.concatenate([self._t_X, np.array([b.t for b in beside], np.int64)[of_all]])
@@ -179,10 +179,7 @@ class RowBuilder:
         ranking = RankingRows(
             features_NF=np.concatenate([exposed_NF, *(b.features for b in beside)]).astype(np.float32),
             feature_names=self._names.all,
-            labels={
-                name: np.concatenate([shown[label(name)].to_numpy(), *(b.labels[name] for b in beside)])
-                for name in self._project.objective
-            },
+            labels={name: np.concatenate([shown[label(name)].to_numpy(), y_M]) for name, y_M in y_beside.items()},
             group_N=group_N.reshape(-1).astype(np.int64),
             weight_N=np.concatenate([np.ones(len(self._user_X)), *(b.weight for b in beside)]),
             valid_N=np.zeros(len(user_N), np.bool_),
@@ -206,6 +203,14 @@ class RowBuilder:
         frame = pa.table({T: requests_R2[:, 0], USER: requests_R2[:, 1]})
         return histories(self._features, self._inputs.log.segment_paths(), frame, needs, engine=self._inputs.view())
 
+    def _beside_rows(
+        self, user: int, t: int, until: int, keys_N: Keys, exposed: Keys
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """(rows that the user turned to later, rows left alone) of what was retrieved beside the exposures."""
+        other_N = ~np.isin(keys_N, exposed)
+        turned_N = np.isin(keys_N, self._turned_to(user, t, until))
+        return np.flatnonzero(other_N & turned_N), np.flatnonzero(other_N & ~turned_N)
+
     def _turned_to(self, user: int, t: int, until: int) -> Keys:
         """Items that the user acted on within the longest window and before `until`, wherever they found them."""
         rows = self._events.rows_of(user)
@@ -215,34 +220,25 @@ class RowBuilder:
         turned: Keys = self._events.item_E[rows[(at >= t) & (at < min(t + within, until))]]
         return turned
 
-    def _labels(self, user: int, t: int, keys: Keys, until: int, closes: int) -> dict[str, Float]:
-        """objective → y of each key: what the user did with it in `[t, t + within)`, if not taken back by then."""
-        raw = {name: self._outcome(name, user, t, keys, until, closes) for name in self._project.objective}
-        made = {}
-        for name, objective in self._project.objective.items():
-            y, parent = raw[name], objective.given
-            while parent is not None:
-                y = np.where(raw[parent] > 0, y, np.nan)
-                parent = self._project.objective[parent].given
-            made[name] = y
-        return made
-
-    def _outcome(self, name: str, user: int, t: int, keys: Keys, until: int, closes: int) -> Float:
-        objective, events = self._project.objective[name], self._events
-        if t + objective.within > closes:
-            return np.full(len(keys), np.nan)
-        stop = min(t + objective.within, until)
-        rows = events.rows_of(user)
-        rows = rows[self._outcomes[name][rows] & (events.at_E[rows] >= t) & (events.at_E[rows] < stop)]
-        rows = rows[events.undone_at_E[rows] >= stop]
-        amount = np.nan_to_num(events.value_E[rows]) if objective.kind in ("duration", "amount") else np.ones(len(rows))
-        y = np.zeros(len(keys))
-        for key, each in zip(events.item_E[rows].tolist(), amount.tolist(), strict=True):
-            y[keys == key] += each
-        return np.minimum(y, 1.0) if objective.kind == "binary" else y
+    def _labels(self) -> dict[str, Float]:
+        """objective → y of everything beside the exposures: what the user did with it, whatever else was shown."""
+        beside, n_each = self._beside, [len(b.keys) for b in self._beside]
+        columns = {
+            USER: [b.user for b in beside],
+            T: [b.t for b in beside],
+            UNTIL: [b.until for b in beside],
+            CLOSES: [b.closes for b in beside],
+        }
+        table = pa.table({name: np.repeat(np.array(cells, np.int64), n_each) for name, cells in columns.items()})
+        keys = np.concatenate([np.empty(0, np.int64), *(b.keys for b in beside)])
+        shown = conformed(table.append_column(ITEM, pa.array(keys)), self._project, "retrieved")
+        for name in (UNTIL, CLOSES):
+            shown = shown.append_column(name, table[name])
+        found = labels(self._inputs.view(), self._project, shown, alone=True)
+        return {name: found[label(name)].to_numpy() for name in self._project.objective}
 
     def _exposed_features(self) -> tuple[Matrix, dict[str, float]]:
-        frame = self._shown.select([USER, ITEM, T])
+        frame = read_as_of_moments(self._shown)
         x_XF = batch_features(self._inputs, self._features, frame, self._names)
         rows = np.array(sorted(self._retrieved), np.int64)
         if not len(rows):
@@ -290,10 +286,16 @@ class _Beside:
 
     user: int
     t: int
+    until: int
+    closes: int
     keys: Keys
     features: Matrix
-    labels: Mapping[str, Float]
     weight: Float
+
+
+def read_as_of_moments(shown: pa.Table) -> pa.Table:
+    """user, item, t of exposures, t being when their situation began: when features of all its rows are read."""
+    return shown.select([USER, ITEM, MOMENT]).rename_columns([USER, ITEM, T])
 
 
 def batch_features(inputs: Inputs, features: FeatureSet, frame: pa.Table, names: Names) -> Matrix:

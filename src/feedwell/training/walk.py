@@ -12,17 +12,21 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from feedwell.core.assignment import bucket
+from feedwell.core.columns import USER
 from feedwell.core.errors import UsageError
 from feedwell.core.keys import contains, union
-from feedwell.core.project import Project
+from feedwell.core.project import ObjectiveConfig, Project
 from feedwell.core.protocols import Source
 from feedwell.core.request import Keys, Request
 from feedwell.core.telemetry import Telemetry
+from feedwell.data.exposure import ORIGIN
 from feedwell.data.interactions import UserEvents
-from feedwell.data.split import Spans
+from feedwell.data.log_view import MOMENT
+from feedwell.data.split import NEVER, Spans
 from feedwell.metrics import Lists
 from feedwell.pipeline.ask import Answer, Ask, Reader
 from feedwell.pipeline.compile import Pipeline
@@ -40,7 +44,7 @@ FITTED = "popularity fitted"
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """R requests of the log in order of t: one per distinct (user, ts)."""
+    """R requests of the log in order of t: one per situation."""
 
     user_R: Keys
     t_R: Keys
@@ -55,21 +59,25 @@ class Moments:
         return dict(zip(keys, zip(until_R.tolist(), closes_R.tolist(), strict=True), strict=True))
 
 
-def moments_of(
-    events: UserEvents,
-    spans: Spans,
-    wanted: Sequence[int],
-    most: int | None,
-    salt: str,
-    slates: tuple[Keys, Keys] | None = None,
-) -> Moments:
-    """One per (user, ts) of those spans; at most `most`, chosen by hash, so that every run takes the same.
+def situations(events: UserEvents, shown: pa.Table) -> tuple[Keys, Keys]:
+    """(user, t) of every situation in which a list could have been asked for, distinct.
 
-    `slates` is (user, t) of what was served: each is a request, and what those users did since their first is not.
+    Every situation of the exposures is one. So is whatever else a user did, until they were served a slate: from then
+    on acts answer to slates, and only what `exposures` says was shown elsewhere stands for itself.
     """
     user_R, t_R = events.moments()
-    if slates is not None and len(slates[0]):
-        user_R, t_R = _with_slates(user_R, t_R, *slates)
+    user_X, t_X = shown[USER].to_numpy(), shown[MOMENT].to_numpy()
+    slate_X = np.asarray(shown[ORIGIN].to_pylist(), dtype=object) == "slate"
+    own_R = t_R < _first_of(user_X[slate_X], t_X[slate_X], user_R)
+    known_X = user_X >= 0
+    pairs = [np.stack([user_R[own_R], t_R[own_R]], axis=1), np.stack([user_X[known_X], t_X[known_X]], axis=1)]
+    found = np.unique(np.concatenate(pairs), axis=0)
+    return found[:, 0], found[:, 1]
+
+
+def moments_of(asked: tuple[Keys, Keys], spans: Spans, wanted: Sequence[int], most: int | None, salt: str) -> Moments:
+    """Those (user, t) in the wanted spans; at most `most`, chosen by hash, so that every run takes the same."""
+    user_R, t_R = asked
     inside = np.isin(spans.span(user_R, t_R), list(wanted))
     user_R, t_R = user_R[inside], t_R[inside]
     if most is not None and len(user_R) > most:
@@ -80,15 +88,15 @@ def moments_of(
     return Moments(user_R=user_R[order], t_R=t_R[order])
 
 
-def _with_slates(user_R: Keys, t_R: Keys, user_S: Keys, t_S: Keys) -> tuple[Keys, Keys]:
+def _first_of(user_S: Keys, t_S: Keys, user_R: Keys) -> Keys:
+    """Each row's user's earliest t of those; NEVER where there is none."""
+    if not len(user_S):
+        return np.full(len(user_R), NEVER)
     served, inverse = np.unique(user_S, return_inverse=True)
-    first = np.full(len(served), np.iinfo(np.int64).max)
+    first = np.full(len(served), NEVER)
     np.minimum.at(first, inverse.reshape(-1), t_S)
     at = np.minimum(np.searchsorted(served, user_R), len(served) - 1)
-    own_R = (served[at] != user_R) | (t_R < first[at])
-    pairs = np.stack([np.concatenate([user_R[own_R], user_S]), np.concatenate([t_R[own_R], t_S])], axis=1)
-    pairs = np.unique(pairs, axis=0)
-    return pairs[:, 0], pairs[:, 1]
+    return np.where(served[at] == user_R, first[at], NEVER)
 
 
 def asks_of(inputs: Inputs, moments: Moments, *, n: int | None, salt: str) -> list[Ask]:
@@ -124,23 +132,26 @@ class Walked:
 
 
 class Popularity:
-    """Counts of an objective's positive events: as of t (`advance`), or of the spans before the test (`fitted`)."""
+    """Counts of what an objective counts: as of t (`advance`), or as given (`counts`: what was fitted before).
 
-    def __init__(
-        self, events: UserEvents, positive_E: NDArray[np.bool_], n_items: int, counts: Keys | None = None
-    ) -> None:
-        rows = np.flatnonzero(positive_E)
-        self._at, self._item = events.at_E[rows], events.item_E[rows]
+    An outcome counts from when it was available, and no longer from when it was taken back: as known at the time.
+    """
+
+    def __init__(self, outcomes: Outcomes, n_items: int, counts: Keys | None = None) -> None:
+        at, item = np.concatenate([outcomes.at_O, outcomes.back_O]), np.tile(outcomes.item_O, 2)
+        change = np.repeat([1, -1], len(outcomes.at_O))
+        order = np.argsort(at, kind="stable")
+        order = order[: np.searchsorted(at[order], NEVER)]
+        self._at, self._item, self._change = at[order], item[order], change[order]
         self._next = 0
-        self.count_I = np.zeros(n_items, np.int64)
-        if counts is not None:
-            self.count_I = np.bincount(counts, minlength=n_items).astype(np.int64)
+        self.count_I = np.zeros(n_items, np.int64) if counts is None else counts
 
     def advance(self, t: int) -> None:
         """Counts everything with `available_at < t`."""
-        stop = int(np.searchsorted(self._at, t))
-        np.add.at(self.count_I, self._item[self._next : stop], 1)
-        self._next = max(stop, self._next)
+        stop = max(int(np.searchsorted(self._at, t)), self._next)
+        rows = slice(self._next, stop)
+        np.add.at(self.count_I, self._item[rows], self._change[rows])
+        self._next = stop
 
     def best(self, k: int, without: Keys) -> Keys:
         """The k most counted items that are not in `without`; ties by smaller key; the never counted left out."""
@@ -167,12 +178,11 @@ def walk(
 ) -> Walked:
     """Runs every request of the test span through the pipeline, each source and the baselines; feeds `builder` too."""
     project = pipeline.project
-    positive_E = relevant_events(project, events)
-    before = events.at_E < spans.cuts(events.user_E)[:, 2]
+    outcomes = relevant_outcomes(project, events)
     n_items = max(1, inputs.log.ids.size("item"))
-    live = Popularity(events, positive_E, n_items)
-    fitted = Popularity(events, positive_E, n_items, events.item_E[positive_E & before])
-    relevance = Relevance(events, positive_E, project.evaluate.horizon)
+    live = Popularity(outcomes, n_items)
+    fitted = Popularity(outcomes, n_items, outcomes.counts_before(spans.cuts(outcomes.user_O)[:, 2], n_items))
+    relevance = Relevance(events, relevant_events(project, events), project.evaluate.horizon)
     walked = Walked(k=project.evaluate.k)
     ends = moments.ends(spans)
 
@@ -226,14 +236,48 @@ def relevant_name(project: Project) -> str:
     return project.evaluate.relevant or next((name for name, o in project.objective.items() if o.direction == "up"), "")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outcomes:
+    """What may count as relevant: user and item of each, since when, and when it was taken back inside its window
+    (NEVER: not)."""
+
+    user_O: Keys
+    item_O: Keys
+    at_O: Keys
+    back_O: Keys
+
+    def counts_before(self, until_O: Keys, n_items: int) -> Keys:
+        """count_I of those that stood at `until_O`, each row's own."""
+        stood_O = (self.at_O < until_O) & (self.back_O >= until_O)
+        return np.bincount(self.item_O[stood_O], minlength=n_items).astype(np.int64)
+
+
+def relevant_outcomes(project: Project, events: UserEvents) -> Outcomes:
+    """The relevant objective's outcomes; without an objective every event that names an item, for ever."""
+    objective = _relevant(project)
+    back_E, counted_E = np.full(len(events.at_E), NEVER), events.item_E >= 0
+    if objective is not None:
+        counted_E, undone_E = events.outcomes(objective), events.undone_at_E
+        back_E = np.where(undone_E < events.at_E + objective.within, undone_E, NEVER)
+    return Outcomes(
+        user_O=events.user_E[counted_E],
+        item_O=events.item_E[counted_E],
+        at_O=events.at_E[counted_E],
+        back_O=back_E[counted_E],
+    )
+
+
 def relevant_events(project: Project, events: UserEvents) -> NDArray[np.bool_]:
     """The events whose items count as relevant; without an objective every event that names an item."""
+    objective = _relevant(project)
+    return events.positives(objective) if objective is not None else events.item_E >= 0
+
+
+def _relevant(project: Project) -> ObjectiveConfig | None:
     name = relevant_name(project)
-    if not name:
-        return events.item_E >= 0
-    if name not in project.objective:
+    if name and name not in project.objective:
         raise UsageError(f"evaluate.relevant = '{name}': expected one of {', '.join(project.objective)}")
-    return events.positives(project.objective[name])
+    return project.objective[name] if name else None
 
 
 def _others(pipeline: Pipeline, ask: Ask, reader: Reader, answer: Answer, skip: Keys, walked: Walked) -> None:

@@ -1,0 +1,99 @@
+"""The tables of heads: every model of a table learns from the same rows, and each figure is what it says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from feedwell.core.project import Project
+from feedwell.core.protocols import RankingRows
+from feedwell.pipeline.compile import compile_features
+from feedwell.training.calibrate import stopping_marked
+from feedwell.training.heads import head_rows, models_of
+from feedwell.training.parts import Parts
+from feedwell.training.quantities import quantity_rows
+from feedwell.training.rows import Rows, servable
+
+PROJECT = Project.model_validate(
+    {
+        "project": {"name": "p"},
+        "objective": {
+            "click": {"events": ["click"]},
+            "plays": {"events": ["play"], "kind": "count"},
+            "profit": {"events": ["pay"], "kind": "amount"},
+        },
+    }
+)
+
+
+NOTHING_MARKED = np.zeros(600, np.bool_)
+"""No span of calibration: the last fifth of the requests serves for it."""
+
+
+def made(seed, n=600):
+    """Clicks, plays and profit rise with the feature."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 2)).astype(np.float32)
+    x[:, 1] = np.where(rng.random(n) < 0.8, 1.0, np.nan)  # the retrieval score: a fifth was not retrieved
+    labels = {
+        "click": (rng.random(n) < 1 / (1 + np.exp(-2 * x[:, 0]))).astype(float),
+        "plays": rng.poisson(np.exp(x[:, 0])).astype(float),
+        "profit": 3.0 * np.sign(x[:, 0]) * np.log1p(np.abs(x[:, 0])) + rng.normal(0, 0.1, n),
+    }
+    ranking = RankingRows(
+        features_NF=x,
+        feature_names=("f", "retrieval.s"),
+        labels=labels,
+        group_N=np.arange(n) // 5,
+        weight_N=np.ones(n),
+        valid_N=np.zeros(n, np.bool_),
+    )
+    keys = np.arange(n)
+    return Rows(ranking=ranking, user_N=keys % 30, item_N=keys % 7, t_N=keys, exposed_N=keys % 2 == 0)
+
+
+def tables(train, test):
+    parts = Parts(project=PROJECT, features=compile_features(PROJECT), fitted={}, cost={})
+    models = models_of(parts, train, test, NOTHING_MARKED)
+    return head_rows(PROJECT, models, train, test, bootstrap=20), quantity_rows(
+        PROJECT, models, train, test, bootstrap=20
+    )
+
+
+def test_no_model_of_a_table_learns_from_rows_kept_back():
+    train, test = made(0), made(1)
+    train = stopping_marked(train, servable(train)[0], NOTHING_MARKED[train.retrieved_N])
+    assert 60 < train.ranking.valid_N.sum() < 120  # a fifth of four fifths
+    labels = train.ranking.labels
+    lies = {name: np.where(train.ranking.valid_N, 9.0 * (name != "click") + 1, y) for name, y in labels.items()}
+    assert tables(replace(train, ranking=replace(train.ranking, labels=lies)), test) == tables(train, test)
+
+
+def test_each_outcome_is_in_its_own_table_with_a_linear_model_that_sees_the_feature():
+    heads, quantities = tables(made(0), made(1))
+    assert {h.objective for h in heads} == {"click"}
+    assert {h.name for h in heads} == {"logistic", "popularity", "constant"}
+    assert {(q.objective, q.name) for q in quantities} == {
+        (o, m) for o in ("plays", "profit") for m in ("linear", "item mean", "constant")
+    }
+    for objective in ("plays", "profit"):
+        linear, items, constant = (q for q in quantities if (q.objective, q.over) == (objective, "exposures"))
+        assert linear.loss.value < 0.8 * constant.loss.value
+        assert linear.rank_correlation.value > 0.5
+        assert constant.rank_correlation.value == 0
+        assert abs(items.rmse.value / constant.rmse.value - 1) < 0.1  # items say nothing here
+
+
+def test_the_constant_is_the_mean_of_the_rows_of_that_kind():
+    train, test = made(0), made(1)
+    _, quantities = tables(train, test)
+    for over, inside in (("exposures", train.exposed_N), ("candidates", train.retrieved_N)):
+        judged = test.exposed_N if over == "exposures" else test.retrieved_N
+        mean = train.ranking.labels["profit"][inside].mean()
+        y = test.ranking.labels["profit"][judged]
+        row = next(q for q in quantities if (q.objective, q.over, q.name) == ("profit", over, "constant"))
+        assert row.mae.value == pytest.approx(np.abs(y - mean).mean())
+        assert row.rmse.value == pytest.approx(np.sqrt(((y - mean) ** 2).mean()))
+        assert np.isnan(row.poisson_deviance.value)
