@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from feedwell.core.clock import HOUR, MINUTE
 from feedwell.core.errors import UsageError
 from feedwell.core.project import Project
 from feedwell.data import labels as labels_module
@@ -291,6 +292,20 @@ def test_one_request_is_one_situation_whatever_its_times(log_of):
     assert labels(view, declared, shown)["y_like"].to_pylist() == [0.0, 0.0, 1.0, 0.0]
     asked = user_events(view, declared).moments()
     assert list(zip(*(a.tolist() for a in asked), strict=True)) == [(1, 1), (1, 9), (2, 2), (9, 99)]
+
+
+def test_what_comes_long_after_is_another_situation(log_of):
+    events = [
+        view_at(0, ts=0),
+        view_at(MINUTE, item=2, ts=0),
+        view_at(MINUTE + 1, item=3, ts=0),
+        view_at(2 * MINUTE, item=4, request_id="r"),
+        view_at(2 * MINUTE + HOUR, item=5, request_id="r"),
+        view_at(2 * MINUTE + HOUR + 1, item=6, request_id="r"),
+    ]
+    shown = exposures(log_of(events), project())
+    late, latest = MINUTE + 1, 2 * MINUTE + HOUR + 1
+    assert shown["moment"].to_pylist() == [0, 0, late, 2 * MINUTE, 2 * MINUTE, latest]
 
 
 def test_what_was_shown_only_after_its_span_is_open(log_of):

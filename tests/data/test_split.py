@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from feedwell.core.clock import HOUR, MINUTE
 from feedwell.core.project import Project, SplitSection
 from feedwell.data.interactions import user_events
 from feedwell.data.split import NEVER, Spans, spans
@@ -65,6 +66,27 @@ def test_a_late_twin_pulls_the_cut_to_one_side(log_of):
     rows.append({"type": "view", "user": 1, "item": 1, "ts": 3, "available_at": 9})
     found = spans(log_of(rows), SplitSection(fractions=(0.5, 0.2, 0.1, 0.2)))
     assert found.span(np.ones(2, np.int64), np.array([3, 9])).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("by", ["time", "user"])
+def test_one_event_that_comes_late_does_not_hold_the_log_together(log_of, by):
+    rows = [{"type": "view", "user": 1, "item": 1, "ts": i * HOUR, "available_at": i * HOUR} for i in range(10)]
+    rows.append({"type": "view", "user": 1, "item": 2, "ts": HOUR, "available_at": 30 * HOUR})
+    found = spans(log_of(rows), SplitSection(by=by))
+    assert found.n_S.tolist() == [6, 2, 1, 2]
+
+
+def test_stretches_that_follow_each_other_for_hours_are_cut_all_the_same(log_of):
+    quarter = MINUTE // 4
+    rows = [
+        {"type": "view", "user": user, "item": 1, "ts": t, "available_at": t + wait}
+        for user in range(4)
+        for i in range(100)
+        for t in (i * MINUTE + user * quarter,)
+        for wait in (0, 2 * quarter + 1)
+    ]
+    found = spans(log_of(sorted(rows, key=lambda r: r["available_at"])), SplitSection())
+    assert found.n_S.tolist() == [400, 160, 80, 160]
 
 
 @pytest.mark.parametrize("by", ["time", "user"])

@@ -38,9 +38,14 @@ def _second_load(shop: workspace.Workspace, folder: Path, case: str, rows: list[
         shop.log.append([RawEvent(type="$item", ts=shop.clock.now(), ids={"item": "i0"}, payload={"title": "put"})])
     _write(folder, 2, rows[half - (60 if case == "overlapping files" else 0) :])
     shop.ingest()
+    if case == "an event that comes late":
+        # One user, one second, two events a week apart: between them lies nearly everything.
+        shop.log.append([RawEvent(type="view", ts=rows[5]["ts"], ids={"user": rows[5]["user"], "item": "i39"})])
 
 
-@pytest.mark.parametrize("case", ["a new item", "a changed title", "a PUT between", "overlapping files"])
+@pytest.mark.parametrize(
+    "case", ["a new item", "a changed title", "a PUT between", "overlapping files", "an event that comes late"]
+)
 def test_a_second_load_is_read_in_the_order_of_time(tmp_path: Path, case: str):
     rows = shop_events()
     (tmp_path / "feedwell.toml").write_text(_PROJECT)

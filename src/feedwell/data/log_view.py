@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from feedwell.core.clock import HOUR, MINUTE
 from feedwell.core.event import NO_KEY, SERVED
 from feedwell.core.project import Project
 from feedwell.engines.local import LocalEngine
@@ -18,6 +19,10 @@ from feedwell.stores.log.schema import event_schema
 DID = f""""user" >= 0 AND NOT starts_with(type, '$') AND type <> '{SERVED}'"""
 """What users did: neither a catalog row nor what was served to them."""
 MOMENT = "moment"
+TOGETHER = MINUTE
+"""Events of one user and ts that became available within this much are one situation: a later one came late, and what
+was known by then is not what was known before."""
+_ONE_REQUEST = HOUR
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +84,15 @@ class LogView:
 def situated(project: Project) -> str:
     """SQL: what users did or, by `[data] exposure`, were shown, each row with the `moment` of its situation.
 
-    All that a user's events of one request id tell is one situation, without one all of the same ts; its moment is when
-    the first of them became available. Requests and rows are read as of then, so that they agree on what was known.
+    All that a user's events of one request id tell within an hour is one situation, without one all of the same ts; its
+    moment is when the first became available. Requests and rows are read as of then, so that they agree on what was
+    known. One that comes later than that stands for itself.
     """
-    return f"""(SELECT *, min(available_at) OVER (
-        PARTITION BY "user", nullif(request_id, ''), CASE WHEN nullif(request_id, '') IS NULL THEN ts END) AS {MOMENT}
-    FROM log WHERE ({DID}) OR ("user" >= 0 AND type IN {sql_list(project.data.exposure)}))"""
+    return f"""(SELECT * EXCLUDE (first_at, of_request), CASE WHEN available_at - first_at <=
+        CASE WHEN of_request THEN {_ONE_REQUEST} ELSE {TOGETHER} END THEN first_at ELSE available_at END AS {MOMENT}
+    FROM (SELECT *, coalesce(request_id, '') <> '' AS of_request, min(available_at) OVER (PARTITION BY "user",
+        nullif(request_id, ''), CASE WHEN coalesce(request_id, '') = '' THEN ts END) AS first_at
+    FROM log WHERE ({DID}) OR ("user" >= 0 AND type IN {sql_list(project.data.exposure)})))"""
 
 
 def sql_list(values: Sequence[str]) -> str:

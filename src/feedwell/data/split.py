@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from feedwell.core.project import SplitSection
 from feedwell.core.request import Keys
-from feedwell.data.log_view import DID, LogView
+from feedwell.data.log_view import DID, TOGETHER, LogView
 
 SPANS = ("sources", "ranker", "calibration", "test")
 NEVER = np.iinfo(np.int64).max
@@ -75,29 +75,42 @@ class Spans:
 def spans(view: LogView, section: SplitSection) -> Spans:
     """The spans of a log by the declared fractions of its users' events; catalog changes belong to no span.
 
-    A cut never divides one (user, ts): events of one group, and groups whose `available_at` overlap, stay on one side.
+    A cut never divides one (user, ts) that became available within a minute: events of one group, and groups whose
+    `available_at` overlap, stay on one side. Where that leaves nothing to test by time, because in a log of hours such
+    stretches follow each other without a gap, only what became available at once stays together.
     """
-    partition = '"user"' if section.by == "user" else "0"
-    edges = np.cumsum(section.fractions)[:3]
-    with view.connect() as connection:
-        cuts = ", ".join(
-            f"coalesce(min(start) FILTER (WHERE before >= {_share(edge)} * total - 1e-9), {NEVER}) AS cut_{i}"
-            for i, edge in enumerate(edges)
-        )
-        found = connection.execute(_ISLANDS.format(partition=partition, cuts=cuts, did=DID)).to_arrow_table()
-    key_U = found["part"].to_numpy().astype(np.int64)
-    cut_U3 = np.stack([found[f"cut_{i}"].to_numpy() for i in range(3)], axis=1).astype(np.int64)
+    key_U, cut_U3 = _cuts(view, section, TOGETHER)
+    if section.by == "time" and len(cut_U3) and cut_U3[0, 2] == NEVER and _stretch(view) > 60 * TOGETHER:
+        key_U, cut_U3 = _cuts(view, section, 0)
     if section.by == "time":
         key_U, cut_U3 = key_U[:0], cut_U3 if len(cut_U3) else np.full((1, 3), NEVER)
     made = Spans(by=section.by, user_U=key_U, cut_U3=cut_U3, end=view.end(), n_S=np.zeros(4, np.int64))
     return Spans(by=made.by, user_U=key_U, cut_U3=cut_U3, end=made.end, n_S=_count(view, made))
 
 
+def _cuts(view: LogView, section: SplitSection, together: int) -> tuple[Keys, NDArray[np.int64]]:
+    partition = '"user"' if section.by == "user" else "0"
+    cuts = ", ".join(
+        f"coalesce(min(start) FILTER (WHERE before >= {_share(edge)} * total - 1e-9), {NEVER}) AS cut_{i}"
+        for i, edge in enumerate(np.cumsum(section.fractions)[:3])
+    )
+    with view.connect() as connection:
+        query = _ISLANDS.format(partition=partition, cuts=cuts, did=DID, together=together)
+        found = connection.execute(query).to_arrow_table()
+    cut_U3 = np.stack([found[f"cut_{i}"].to_numpy() for i in range(3)], axis=1).astype(np.int64)
+    return found["part"].to_numpy().astype(np.int64), cut_U3
+
+
 # Islands: groups of one (user, ts), merged while their stretches of available_at touch; a cut falls between islands.
 _ISLANDS = """
-WITH groups AS (
+WITH grouped AS (
     SELECT {partition} AS part, "user", ts, min(available_at) AS first, max(available_at) AS last, count(*) AS n
     FROM log WHERE {did} GROUP BY ALL
+), groups AS (
+    SELECT * FROM grouped WHERE last - first <= {together}
+    UNION ALL
+    SELECT {partition} AS part, "user", ts, available_at, available_at, count(*) FROM log
+    WHERE {did} AND ("user", ts) IN (SELECT "user", ts FROM grouped WHERE last - first > {together}) GROUP BY ALL
 ), marked AS (
     SELECT *, coalesce(first > max(last) OVER (
         PARTITION BY part ORDER BY first, last ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), true) AS is_new
@@ -114,6 +127,13 @@ WITH groups AS (
 )
 SELECT part, {cuts} FROM placed GROUP BY part ORDER BY part
 """
+
+
+def _stretch(view: LogView) -> int:
+    """µs from the first to the last thing that a user did."""
+    with view.connect() as connection:
+        row = connection.execute(f"SELECT max(available_at) - min(available_at) FROM log WHERE {DID}").fetchone()
+    return int(row[0] or 0) if row else 0
 
 
 def _share(edge: float) -> str:
