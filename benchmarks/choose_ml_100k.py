@@ -31,14 +31,14 @@ from feedwell.data.split import spans
 from feedwell.metrics import Ratios, difference, smallest_detectable
 from feedwell.training import measure as measure_module
 from feedwell.training.evaluate import ratios_of
-from feedwell.training.measure import measure
-from feedwell.training.rows import RowBuilder
-from feedwell.training.walk import PIPELINE
+from feedwell.training.parts import fit_rankers, fit_sources
+from feedwell.training.rows import RowBuilder, Rows, servable
+from feedwell.training.walk import PIPELINE, moments_of, situations, walk
 from feedwell.workspace import Workspace
 
 TEST_SHARE = 0.2
 FRACTIONS = "[split]\nfractions = [0.625, 0.25, 0.0, 0.125]\n"
-MOMENTS = (3_000, 6_000, 9_000, 20_000)
+ALL = 1_000_000
 BOOTSTRAP = 1000
 
 
@@ -84,48 +84,55 @@ def _cut(times: list[float]) -> float:
 
 
 def compare(workspace: Workspace) -> None:
-    """One line per choice, then the paired differences."""
+    """One line per choice, then its paired differences from the first."""
+    base = Recipe(workspace)
     found: dict[str, Ratios] = {}
-    for most in MOMENTS:
-        found[f"{most:,} moments, turned to kept"] = judged(workspace, most, RowBuilder, baselines=most == MOMENTS[0])
-    for most in MOMENTS[-2:]:
-        found[f"{most:,} moments, turned to left out"] = judged(workspace, most, LeftOut)
-    for a, b in (
-        *((f"{most:,} moments, turned to kept", "9,000 moments, turned to kept") for most in MOMENTS if most != 9_000),
-        *((f"{m:,} moments, turned to kept", f"{m:,} moments, turned to left out") for m in MOMENTS[-2:]),
-    ):
-        for metric in ("ndcg", "recall"):
-            d, seen = difference(found[a], found[b], metric), smallest_detectable(found[a], found[b], metric)
-            print(f"{a} - {b}, {metric}@10: {d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}], detectable {seen:.4f}")
+    print(f"{len(base.moments):,} requests of the validation span")
+    print("| | rows learned from | recall@10 | ndcg@10 |\n|---|---|---|---|")
+    for most, builder in CHOICES:
+        with Stopwatch() as watch:
+            ratios, rows = base.judged(most, builder)
+        n_moments = len(np.unique(rows.ranking.group_N))
+        name = f"{n_moments:,} moments, turned to {'left out' if builder is LeftOut else 'kept'}"
+        cells = (cell(ratios.interval(metric)) for metric in ("recall", "ndcg"))
+        print(f"| {name} | {len(rows):,} | {' | '.join(cells)} | {watch}", flush=True)
+        for other, theirs in list(found.items())[:1]:
+            for metric in ("ndcg", "recall"):
+                d, seen = difference(ratios, theirs, metric), smallest_detectable(ratios, theirs, metric)
+                print(
+                    f"  minus {other}, {metric}@10: {d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}], detectable {seen:.4f}"
+                )
+        found[name] = ratios
 
 
-def judged(workspace: Workspace, most: int, builder: type[RowBuilder], *, baselines: bool = False) -> Ratios:
-    """The pipeline's statistics on the validation span, with a ranker of those rows."""
-    inputs = replace(workspace.training_inputs(), progress=show)
-    train = inputs.project.train.model_copy(update={"max_requests": most})
-    inputs = replace(inputs, project=inputs.project.model_copy(update={"train": train}))
-    view = inputs.view()
-    events, cut = user_events(view, inputs.project), spans(view, inputs.project.split)
-    with built_by(builder), Stopwatch() as watch:
-        found = measure(inputs, events, cut)
-    k = inputs.project.evaluate.k
-    ratios = {name: ratios_of(found.walked.lists(name), k, BOOTSTRAP) for name in found.walked.ranked}
-    if baselines:
-        print(f"{found.evaluation.n_counted:,} requests of {found.evaluation.n_users:,} users have something relevant")
-        print("| | rows learned from | recall@10 | ndcg@10 |\n|---|---|---|---|")
-        for name, r in ratios.items():
-            if name != PIPELINE:
-                print(f"| {name} | | {cell(r.interval('recall'))} | {cell(r.interval('ndcg'))} |")
-    r, rows = ratios[PIPELINE], found.train
-    assert rows is not None
-    of = len(np.unique(rows.ranking.group_N))
-    kind = "turned to left out" if builder is LeftOut else "turned to kept"
-    print(
-        f"| {most:,} moments ({of:,} there), {kind} | {len(rows):,} | {cell(r.interval('recall'))} "
-        f"| {cell(r.interval('ndcg'))} | {watch}",
-        flush=True,
-    )
-    return r
+class Recipe:
+    """All that the choices share: the events, the sources fitted on the first span and on all before the judged."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        inputs = replace(workspace.training_inputs(), progress=show)
+        view = inputs.view()
+        self.inputs, self.events, self.cut = (
+            inputs,
+            user_events(view, inputs.project),
+            spans(view, inputs.project.split),
+        )
+        self.shown = measure_module._labelled(inputs, self.events, self.cut)
+        self.first = fit_sources(inputs.project, self.events.before(self.cut, 1))
+        self.parts = fit_sources(inputs.project, self.events.before(self.cut, 3))
+        self.moments = moments_of(situations(self.events, self.shown), self.cut, [3], None, "evaluate")
+
+    def judged(self, most: int, builder: type[RowBuilder]) -> tuple[Ratios, Rows]:
+        """The pipeline's statistics on the validation span, with a ranker of those rows."""
+        project = self.inputs.project
+        train = project.train.model_copy(update={"max_requests": most})
+        inputs = replace(self.inputs, project=project.model_copy(update={"train": train}))
+        span_X = self.cut.span(self.shown["user"].to_numpy(), self.shown["moment"].to_numpy())
+        with built_by(builder):
+            rows = measure_module._train_rows(inputs, self.first, self.events, self.cut, self.shown, span_X)
+        rankers = fit_rankers(project, self.first.features, servable(rows)[0].ranking)
+        pipeline = self.parts.with_rankers(rankers).pipeline()
+        walked = walk(inputs, pipeline, self.events, self.cut, self.moments, with_sources=False)
+        return ratios_of(walked.lists(PIPELINE), project.evaluate.k, BOOTSTRAP), rows
 
 
 class LeftOut(RowBuilder):
@@ -134,6 +141,10 @@ class LeftOut(RowBuilder):
     def _beside_rows(self, *asked: Any) -> tuple[Any, Any]:
         turned, pool = super()._beside_rows(*asked)
         return turned[:0], pool
+
+
+CHOICES = ((9_000, RowBuilder), (9_000, LeftOut), (ALL, RowBuilder), (3_000, RowBuilder), (ALL, LeftOut))
+"""(`[train] max_requests`, which rows); the first is what the project says."""
 
 
 @contextmanager
