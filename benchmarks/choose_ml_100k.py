@@ -30,7 +30,7 @@ from feedwell.data.interactions import user_events
 from feedwell.data.split import spans
 from feedwell.metrics import Ratios, difference, smallest_detectable
 from feedwell.training import measure as measure_module
-from feedwell.training.evaluate import ratios_of
+from feedwell.training.metric_set import MetricSet
 from feedwell.training.parts import fit_rankers, fit_sources
 from feedwell.training.rows import RowBuilder, Rows, servable
 from feedwell.training.walk import PIPELINE, moments_of, situations, walk
@@ -132,7 +132,7 @@ class Recipe:
         rankers = fit_rankers(project, self.first.features, servable(rows)[0].ranking)
         pipeline = self.parts.with_rankers(rankers).pipeline()
         walked = walk(inputs, pipeline, self.events, self.cut, self.moments, with_sources=False)
-        return ratios_of(walked.lists(PIPELINE), project.evaluate.k, BOOTSTRAP), rows
+        return MetricSet(k=project.evaluate.k).ratios(walked.lists(PIPELINE), BOOTSTRAP), rows
 
 
 class LeftOut(RowBuilder):
