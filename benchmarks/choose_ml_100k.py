@@ -30,8 +30,9 @@ from feedwell.data.interactions import user_events
 from feedwell.data.split import spans
 from feedwell.metrics import Ratios, difference, smallest_detectable
 from feedwell.training import measure as measure_module
+from feedwell.training.calibrate import fit_in_order
 from feedwell.training.metric_set import MetricSet
-from feedwell.training.parts import fit_rankers, fit_sources
+from feedwell.training.parts import fit_sources
 from feedwell.training.rows import RowBuilder, Rows, servable
 from feedwell.training.walk import PIPELINE, moments_of, situations, walk
 from feedwell.workspace import Workspace
@@ -129,7 +130,8 @@ class Recipe:
         span_X = self.cut.span(self.shown["user"].to_numpy(), self.shown["moment"].to_numpy())
         with built_by(builder):
             rows = measure_module._train_rows(inputs, self.first, self.events, self.cut, self.shown, span_X)
-        rankers = fit_rankers(project, self.first.features, servable(rows)[0].ranking)
+        learned = servable(rows)[0]
+        rankers = fit_in_order(self.first, learned, np.zeros(len(learned), np.bool_))
         pipeline = self.parts.with_rankers(rankers).pipeline()
         walked = walk(inputs, pipeline, self.events, self.cut, self.moments, with_sources=False)
         return MetricSet(k=project.evaluate.k).ratios(walked.lists(PIPELINE), BOOTSTRAP), rows

@@ -74,6 +74,26 @@ def test_from_events_to_a_published_release(shop):
     assert ws.path().compiled.release_id == published
 
 
+def test_exposure_by_group_and_what_slices_are_shown(shop, tmp_path):
+    items = "".join(f"i{n},{'abcd'[n % 4]}\n" for n in range(40))
+    (tmp_path / "items.csv").write_text("item_id,taste\n" + items)
+    entity = (
+        '[entity.item]\npath = "items.csv"\ngroup = "taste"\n[entity.item.columns]\ntaste = "string"\n\n[event.view]'
+    )
+    report = shop(("[event.view]", entity), ('[ranker]\nkind = "xgboost"\nn_trees = 20\nthreads = 1\n', "")).evaluate()
+    assert {g.group for g in report.groups} == set("abcd")
+    assert sum(g.exposure for g in report.groups) == pytest.approx(1)
+    assert sum(g.relevant for g in report.groups) == pytest.approx(1)
+    row = report.row(PIPELINE)
+    gap = sum(abs(g.exposure - g.relevant) for g in report.groups) / 2
+    assert row.group_distance == pytest.approx(gap)
+    assert 0 <= row.group_gini < 0.75
+    whole = next(s for s in report.slices if s.slice == "warm" and s.name == PIPELINE)
+    assert 0 < whole.coverage <= row.coverage
+    assert 0 <= whole.gini < 1
+    assert 0 < whole.diversity <= 1
+
+
 def test_two_runs_over_the_same_log_give_the_same_artifacts(shop):
     ws = shop()
     first = ws.train(max_requests=5)
@@ -127,6 +147,28 @@ def test_a_feature_that_says_nothing_stops_the_run(shop):
     with pytest.raises(CheckFailed, match="dead"):
         ws.train(max_requests=5)
     assert ws.releases.channel("candidate") is None
+
+
+DEAD_LIST = '[feature.hidden]\nentity = "user"\naggregate = "last_n"\nevents = ["hide"]\nn = 5\n\n[event.hide]\n'
+
+
+@pytest.mark.parametrize("dead", [DEAD, DEAD_LIST])
+@pytest.mark.parametrize("ranked", [True, False])
+def test_a_feature_that_says_nothing_stops_the_run_whatever_reads_it(shop, dead, ranked):
+    without = [] if ranked else [('[ranker]\nkind = "xgboost"\nn_trees = 20\nthreads = 1\n', "")]
+    ws = shop(("[source.popular]", dead + "\n[source.popular]"), *without)
+    with pytest.raises(CheckFailed, match=r"dead|hidden"):
+        ws.train(max_requests=5)
+
+
+def test_lists_and_features_without_a_ranker_are_in_the_report(shop):
+    seen = '[feature.seen_views]\nentity = "user"\naggregate = "last_n"\nevents = ["view"]\nn = 5\n\n[source.popular]'
+    without = ('[ranker]\nkind = "xgboost"\nn_trees = 20\nthreads = 1\n', "")
+    report = shop(("[source.popular]", seen), without).train(max_requests=5)
+    found = {row.feature: row for row in report.coverage}
+    assert {"seen_views", "item_views_7d", "item_buys", "pair_views"} <= set(found)
+    assert found["seen_views"].train_non_null == found["seen_views"].train_non_zero == 1
+    assert 0 < found["pair_views"].train_non_zero < found["item_views_7d"].train_non_zero
 
 
 def test_a_sparse_feature_may_be_allowed(shop):

@@ -32,6 +32,15 @@ def print_evaluation(out: Console, found: EvaluateReport) -> None:
         out.print()
         columns = ["objective", "over", "model", "rows", "positive", "AUC", "AUC by user", "log loss"]
         out.print(table("How well outcomes are predicted in the test span", columns, heads))
+    if found.groups:
+        pipeline = next(row for row in found.rows if row.kind == "pipeline")
+        title = (
+            f"Exposure by group beside relevance: Gini over groups {pipeline.group_gini:.3f}, distance "
+            f"{pipeline.group_distance:.3f}"
+        )
+        groups = [[g.group, f"{g.exposure:.3f}", f"{g.relevant:.3f}"] for g in found.groups[:8]]
+        out.print()
+        out.print(table(title, ["group", "share of exposure", "share of relevant"], groups))
     if found.quantities:
         quantities = [
             [

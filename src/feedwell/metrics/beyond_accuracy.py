@@ -69,11 +69,13 @@ class Shown:
     @property
     def gini(self) -> float:
         """0: every item equally often; towards 1: one item only. Items never shown count; NaN if nothing was."""
-        count = np.sort(self.count_I)
-        n, total = len(count), int(count.sum())
-        if not total:
-            return float("nan")
-        return float((2 * np.arange(1, n + 1) - n - 1) @ count / (n * total))
+        return gini(self.count_I.astype(np.float64))
+
+
+def gini(amount_I: Float) -> float:
+    """0: all have as much; towards 1: one has everything. NaN where there is nothing to have."""
+    amount, n, total = np.sort(amount_I), len(amount_I), float(amount_I.sum())
+    return float((2 * np.arange(1, n + 1) - n - 1) @ amount / (n * total)) if total else float("nan")
 
 
 def diversity_values(ranked_RK: Keys, group_I: Keys) -> Float:

@@ -15,6 +15,7 @@ from feedwell.core.protocols import PartConfig, serve
 from feedwell.core.registry import metric
 from feedwell.core.request import Keys
 from feedwell.metrics._lists import Lists
+from feedwell.metrics.beyond_accuracy import gini
 
 
 @metric("exposure")
@@ -56,10 +57,22 @@ class Attention:
         return self.shown_G / max(float(self.shown_G.sum()), 1e-300)
 
     @property
+    def gini(self) -> float:
+        """How unevenly exposure falls on groups, those never shown included."""
+        return gini(self.shown_G)
+
+    @property
+    def merit_G(self) -> Float:
+        """Each group's share of what was relevant; zeros when nothing was."""
+        return self.relevant_G / max(float(self.relevant_G.sum()), 1e-300)
+
+    @property
     def distance(self) -> float:
-        """Total variation between exposure and relevance over groups, 0 to 1: 0 gives each what it earned."""
-        merit_G = self.relevant_G / max(float(self.relevant_G.sum()), 1e-300)
-        return float(np.abs(self.share_G - merit_G).sum() / 2)
+        """Total variation between exposure and relevance over groups, 0 to 1: 0 gives each what it earned. NaN where
+        nothing was shown or nothing was relevant."""
+        if not self.shown_G.sum() or not self.relevant_G.sum():
+            return float("nan")
+        return float(np.abs(self.share_G - self.merit_G).sum() / 2)
 
 
 def _by_group(keys: Keys, weight: Float, group_I: Keys, n_groups: int) -> Float:

@@ -33,7 +33,7 @@ def fit_in_order(sources: Parts, rows: Rows, calibrate_N: NDArray[np.bool_], *, 
 
 
 def stopping_marked(rows: Rows, fitted: Rows, calibrate_N: NDArray[np.bool_], *, stopping: float = _STOPPING) -> Rows:
-    """`rows` with the requests marked (`valid_N`) that stop rankers fitted in order on `fitted`, which is part of them."""
+    """`rows` with the requests marked (`valid_N`) that stop rankers fitted in order on `fitted`, a part of them."""
     before, _ = _in_order(fitted, calibrate_N, stopping)
     return rows.with_valid(np.isin(rows.ranking.group_N, before.ranking.group_N[before.ranking.valid_N]))
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from feedwell.core.columns import ITEM, USER, T, label
 from feedwell.core.errors import CheckFailed
 from feedwell.core.project import Project
-from feedwell.features import FeatureSet
+from feedwell.features import FeatureSet, asof
 from feedwell.features.coverage import coverage
 from feedwell.training.inputs import Inputs
 from feedwell.training.report import CoverageRow
@@ -47,6 +47,41 @@ def coverage_rows(
             serving_gap=served.gap.get(name, float("nan")) if served is not None else float("nan"),
         )
         for name in names
+    )
+
+
+def declared_rows(
+    inputs: Inputs, features: FeatureSet, frame: pa.Table, *, known: Sequence[CoverageRow] = (), most: int = 5_000
+) -> tuple[CoverageRow, ...]:
+    """One row per declared feature column that `known` does not have, over `most` rows of (user, item, t), evenly.
+
+    A ranker's rows hold no lists, so last-n features are here, with a project without a ranker all features; a list
+    counts as there when something is in it.
+    """
+    have = {row.feature for row in known}
+    columns = [c.name for c in features.columns if c.feature in features.project.feature and c.name not in have]
+    lists = [name for name in features.sequences if name in features.project.feature]
+    segments, n = inputs.log.segment_paths(), frame.num_rows
+    if not n or not segments or not (columns or lists):
+        return ()
+    frame = frame.take(pa.array(np.unique(np.linspace(0, n - 1, most).astype(np.int64))))
+    read = asof(features, segments, frame, columns=columns, sequences=bool(lists), engine=inputs.view())
+    values = [read[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in columns]
+    lengths = [pc.list_value_length(read[name]).to_numpy(zero_copy_only=False).astype(np.float64) for name in lists]
+    cells = [*values, *(np.where(length > 0, length, np.nan) for length in lengths)]
+    nan = float("nan")
+    return tuple(
+        CoverageRow(
+            feature=name,
+            declared=True,
+            train_non_null=share.known,
+            train_non_zero=share.nonzero,
+            serve_non_null=nan,
+            serve_non_zero=nan,
+            gap=nan,
+            serving_gap=nan,
+        )
+        for name, share in coverage([*columns, *lists], np.stack(cells, axis=1)).items()
     )
 
 
@@ -90,7 +125,8 @@ def require_coverage(project: Project, features: FeatureSet, rows: Sequence[Cove
     best: dict[str, float] = {}
     for row in rows:
         if row.declared:
-            best[of[row.feature]] = max(best.get(of[row.feature], 0.0), row.train_non_zero)
+            name = of.get(row.feature, row.feature)
+            best[name] = max(best.get(name, 0.0), row.train_non_zero)
     empty = [name for name, share in best.items() if share < least and not project.feature[name].allow_sparse]
     if empty:
         listed = ", ".join(f"{name} ({best[name]:.2%})" for name in sorted(empty))

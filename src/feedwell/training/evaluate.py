@@ -16,15 +16,25 @@ from feedwell.core.request import Keys
 from feedwell.data.split import Spans
 from feedwell.features import FeatureSet, asof
 from feedwell.metrics import Lists, Ratios
-from feedwell.metrics.beyond_accuracy import BeyondAccuracy
+from feedwell.metrics.beyond_accuracy import BeyondAccuracy, Shown, diversity_values
+from feedwell.metrics.exposure import Attention, Exposure
 from feedwell.training.compare import differences, statements
 from feedwell.training.inputs import Inputs
 from feedwell.training.metric_set import MetricSet, metric_set
-from feedwell.training.report import CalibrationRow, EvaluateReport, HeadRow, QuantityRow, SliceRow, SystemRow
+from feedwell.training.report import (
+    CalibrationRow,
+    EvaluateReport,
+    GroupRow,
+    HeadRow,
+    QuantityRow,
+    SliceRow,
+    SystemRow,
+)
 from feedwell.training.walk import PIPELINE, Walked, relevant_name
 
 _QUARTERS = 4
 _FEW = 8
+_MOST_GROUPS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +81,8 @@ def report(
         heads=judged.heads,
         calibration=judged.calibration,
         quantities=judged.quantities,
-        slices=_slices(walked, by_name, metrics, bootstrap),
+        slices=_slices(walked, by_name, metrics, Catalog(items=catalog, group_I=group_I, bootstrap=bootstrap)),
+        groups=_groups(inputs, project, by_name[PIPELINE], group_I) if PIPELINE in by_name else (),
         statements=statements([d for d in compared if d.metric.startswith("ndcg")])
         + head_statements(judged.heads)
         + quantity_statements(judged.quantities),
@@ -139,7 +150,7 @@ def _row(
 ) -> SystemRow:
     k = project.evaluate.k
     family = BeyondAccuracy(BeyondAccuracy.Config(k=k))
-    shown = family.shown(lists, catalog)
+    shown, attention = family.shown(lists, catalog), attention_of(lists, group_I, k)
     return SystemRow(
         name=name,
         kind=kind,
@@ -147,10 +158,44 @@ def _row(
         diversity=family(lists, group_I, bootstrap=min(project.evaluate.bootstrap, 200)).interval("diversity"),
         coverage=shown.coverage,
         gini=shown.gini,
+        group_gini=attention.gini,
+        group_distance=attention.distance,
     )
 
 
-def _slices(walked: Walked, by_name: Mapping[str, Lists], measured: MetricSet, bootstrap: int) -> tuple[SliceRow, ...]:
+def attention_of(lists: Lists, group_I: Keys, k: int) -> Attention:
+    """The exposure of each group of items in the first k slots, beside how often it was relevant."""
+    return Exposure(Exposure.Config(k=k))(lists, group_I, int(group_I.max(initial=-1)) + 1)
+
+
+def _groups(inputs: Inputs, project: Project, lists: Lists, group_I: Keys) -> tuple[GroupRow, ...]:
+    attention = attention_of(lists, group_I, project.evaluate.k)
+    share_G, merit_G = attention.share_G, attention.merit_G
+    most = np.lexsort((-merit_G, -share_G))[:_MOST_GROUPS]
+    most = most[(share_G[most] > 0) | (merit_G[most] > 0)]
+    if not len(most):
+        return ()
+    column = _grouping(project)
+    entity = next((e for e, origin in project.derived_entities.items() if origin == ("item", column)), column)
+    names = inputs.log.ids.names(entity, most.tolist())
+    return tuple(
+        GroupRow(group=name or str(g), exposure=float(share_G[g]), relevant=float(merit_G[g]))
+        for g, name in zip(most.tolist(), names, strict=True)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalog:
+    """What slices are seen against: the items that may be shown, the group of each, how many replicates."""
+
+    items: Keys
+    group_I: Keys
+    bootstrap: int
+
+
+def _slices(
+    walked: Walked, by_name: Mapping[str, Lists], measured: MetricSet, catalog: Catalog
+) -> tuple[SliceRow, ...]:
     known_R = np.array(walked.known_R, np.int64)
     masks: dict[str, NDArray[np.bool_]] = {"cold (no event before)": known_R == 0, "warm": known_R > 0}
     for column in walked.user_features[0] if walked.user_features else ():
@@ -160,9 +205,21 @@ def _slices(walked: Walked, by_name: Mapping[str, Lists], measured: MetricSet, b
         if not mask.any():
             continue
         for name, lists in by_name.items():
-            ratios = measured.ratios(lists.take(mask), min(bootstrap, 200))
-            metrics = {f"{m}@{measured.k}": ratios.interval(m) for m in ratios.names}
-            rows.append(SliceRow(slice=label, name=name, n_requests=int(mask.sum()), metrics=metrics))
+            inside = lists.take(mask)
+            ratios = measured.ratios(inside, min(catalog.bootstrap, 200))
+            shown = Shown.of(inside.ranked_RK[:, : measured.k], catalog.items)
+            varied_R = diversity_values(inside.ranked_RK[:, : measured.k], catalog.group_I)
+            rows.append(
+                SliceRow(
+                    slice=label,
+                    name=name,
+                    n_requests=int(mask.sum()),
+                    metrics={f"{m}@{measured.k}": ratios.interval(m) for m in ratios.names},
+                    diversity=float(np.nanmean(varied_R)) if not np.isnan(varied_R).all() else float("nan"),
+                    coverage=shown.coverage,
+                    gini=shown.gini,
+                )
+            )
     return tuple(rows)
 
 

@@ -19,7 +19,7 @@ from feedwell.data.split import SPANS, Spans
 from feedwell.pipeline.compile import Pipeline
 from feedwell.pipeline.replay import live_of, replay_requests
 from feedwell.training.calibrate import calibration_rows, fit_in_order, stopping_marked
-from feedwell.training.coverage import coverage_rows, label_counts, require_coverage, served_slots
+from feedwell.training.coverage import coverage_rows, declared_rows, label_counts, require_coverage, served_slots
 from feedwell.training.evaluate import Judged, report
 from feedwell.training.fit_data import fit_data
 from feedwell.training.heads import head_rows, models_of
@@ -95,6 +95,7 @@ def measure(
         walked = walk(inputs, pipeline, events, cut, moments, builder=builder)
     test_rows = builder.build() if builder is not None else None
     seen = _coverage(inputs, parts, pipeline, train_rows, test_rows)
+    seen += declared_rows(inputs, parts.features, _learned_frame(events, cut, shown, span_X), known=seen)
     require_coverage(project, parts.features, seen)
     judged = Judged()
     if train_rows is not None and test_rows is not None:
@@ -126,6 +127,15 @@ def _judged(parts: Parts, train: Rows, test: Rows, calibrate_N: Any) -> Judged:
 
 def _calibrating(cut: Spans, rows: Rows) -> Any:
     return cut.span(rows.user_N, rows.t_N) == _CALIBRATION
+
+
+def _learned_frame(events: UserEvents, cut: Spans, shown: pa.Table, span_X: Any) -> pa.Table:
+    """user, item, t of the exposures of the ranker's spans; where nothing was, what users did before the test."""
+    inside = np.isin(span_X, _TRAIN_SPANS)
+    if inside.any():
+        return read_as_of_moments(shown).filter(pa.array(inside))
+    before = events.before(cut, _TEST).of(())
+    return pa.table({USER: before.user_E, ITEM: before.item_E, T: before.at_E})
 
 
 def _coverage(

@@ -19,7 +19,11 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class SystemRow(Report):
-    """One way to make lists. `kind`: pipeline, source or baseline; `metrics`: "recall@10" → interval by user."""
+    """One way to make lists. `kind`: pipeline, source or baseline; `metrics`: "recall@10" → interval by user.
+
+    `gini` is over items. Of the groups of items: how unevenly exposure falls on them, and how far its shares are from
+    their shares of what was relevant (total variation); NaN where nothing groups items.
+    """
 
     name: str
     kind: str
@@ -27,6 +31,18 @@ class SystemRow(Report):
     diversity: Interval
     coverage: float
     gini: float
+    group_gini: float = math.nan
+    group_distance: float = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupRow(Report):
+    """A group of items: its share of the pipeline's exposure, each slot weighing 1 / log2(1 + slot), and of what was
+    relevant."""
+
+    group: str
+    exposure: float
+    relevant: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +137,9 @@ class SliceRow(Report):
     name: str
     n_requests: int
     metrics: Mapping[str, Interval]
+    diversity: float = math.nan
+    coverage: float = math.nan
+    gini: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +158,8 @@ class EvaluateReport(Report):
     calibration: tuple[CalibrationRow, ...] = ()
     quantities: tuple[QuantityRow, ...] = ()
     slices: tuple[SliceRow, ...] = ()
+    groups: tuple[GroupRow, ...] = ()
+    """The 20 that the pipeline exposed most."""
     statements: tuple[str, ...] = ()
     degraded: Mapping[str, int] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
