@@ -42,6 +42,7 @@ def made(seed, n=600):
         "plays": rng.poisson(np.exp(x[:, 0])).astype(float),
         "profit": 3.0 * np.sign(x[:, 0]) * np.log1p(np.abs(x[:, 0])) + rng.normal(0, 0.1, n),
     }
+    keys = np.arange(n)
     ranking = RankingRows(
         features_NF=x,
         feature_names=("f", "retrieval.s"),
@@ -49,9 +50,11 @@ def made(seed, n=600):
         group_N=np.arange(n) // 5,
         weight_N=np.ones(n),
         valid_N=np.zeros(n, np.bool_),
+        user_N=keys % 30,
+        item_N=keys % 7,
+        t_N=keys,
     )
-    keys = np.arange(n)
-    return Rows(ranking=ranking, user_N=keys % 30, item_N=keys % 7, t_N=keys, exposed_N=keys % 2 == 0)
+    return Rows(ranking=ranking, exposed_N=keys % 2 == 0)
 
 
 def tables(train, test):
