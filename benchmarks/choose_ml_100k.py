@@ -31,6 +31,7 @@ from feedwell.data.split import spans
 from feedwell.metrics import Ratios, difference, smallest_detectable
 from feedwell.training import measure as measure_module
 from feedwell.training.calibrate import fit_in_order
+from feedwell.training.fit_data import fit_data
 from feedwell.training.metric_set import MetricSet
 from feedwell.training.parts import fit_sources
 from feedwell.training.rows import RowBuilder, Rows, servable
@@ -118,8 +119,8 @@ class Recipe:
             spans(view, inputs.project.split),
         )
         self.shown = measure_module._labelled(inputs, self.events, self.cut)
-        self.first = fit_sources(inputs.project, self.events.before(self.cut, 1))
-        self.parts = fit_sources(inputs.project, self.events.before(self.cut, 3))
+        self.first = fit_sources(inputs.project, fit_data(inputs, self.events, self.cut, 1))
+        self.parts = fit_sources(inputs.project, fit_data(inputs, self.events, self.cut, 3))
         self.moments = moments_of(situations(self.events, self.shown), self.cut, [3], None, "evaluate")
 
     def judged(self, most: int, builder: type[RowBuilder]) -> tuple[Ratios, Rows]:
