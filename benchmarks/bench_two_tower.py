@@ -23,21 +23,24 @@ import numpy as np
 import pyarrow as pa
 import torch
 from _project import workspace_of
-from _report import Stopwatch, header
+from _report import Stopwatch, cpu_s, header
 
 from feedwell.core import registry
 from feedwell.core.columns import USER, T
 from feedwell.core.keys import contains
+from feedwell.core.needs import HistoryNeed
 from feedwell.core.protocols import Interactions
 from feedwell.core.request import History, Keys, Request, UserSide
 from feedwell.data.interactions import UserEvents, user_events
 from feedwell.data.split import spans
 from feedwell.features import asof
+from feedwell.nn.config import Run
 from feedwell.pipeline.compile import setting_of
 from feedwell.sources import _two_tower_fit
 from feedwell.training.fit_data import fit_data
 
 K = 20
+PEERS = ("als", "item_knn", "transitions")
 FEATURES_OFF = {"embed": "", "item_columns": [], "user_columns": [], "user_features": []}
 EXTRA = """
 [entity.gender]
@@ -50,8 +53,6 @@ from = "user.occupation"
 k = 2000
 """
 CHANGES = (('text = ["title"]', 'text = ["title", "genres"]'), ("\n[entity.genre]", EXTRA + "\n[entity.genre]"))
-CHOSEN: dict[str, Any] = {"learning_rate": 0.002, "epochs": 30, "temperature": 0.1}
-"""Chosen on the validation span by hand; `python bench_two_tower.py --set temperature=0.2` tries another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +82,19 @@ class Bench:
 
     def part(self, seed: int = 0, **options: Any) -> Any:
         kind: Any = registry.find("source", "two_tower")
-        config = kind.Config.model_validate({"k": 2000, **CHOSEN, **options})
+        config = kind.Config.model_validate({"k": 2000, "strangers": True, **options})
         return kind(config, replace(self.setting, seed=seed))
+
+    def needs_of(self, name: str) -> list[HistoryNeed]:
+        kind: Any = registry.find("source", name)
+        return [n for n in kind(kind.Config(), self.setting).needs if isinstance(n, HistoryNeed)]
+
+    def peer(self, name: str, data: Interactions) -> Any:
+        """Another source, as it comes."""
+        kind: Any = registry.find("source", name)
+        part = kind(kind.Config(k=2000), replace(self.setting, name=name))
+        part.fit(data)
+        return part
 
     def known(self) -> Task:
         """Items that were rated before, or not: the catalog as it is."""
@@ -107,7 +119,9 @@ class Bench:
         return self._task(data, (self.span_E < 3) & contains(cold, self.events.item_E), cold, at_first=False)
 
     def _task(self, data: Interactions, answer_E: Any, allowed: Keys | None, *, at_first: bool) -> Task:
-        events, part = self.events, self.part()
+        events = self.events
+        # Each source asks for as many as it wants, and takes the last of what it is given.
+        needs = sorted({n for s in ("two_tower", *PEERS) for n in self.needs_of(s)}, key=lambda n: -n.n)
         users, requests, relevant, times = [], [], [], []
         for user in np.unique(data.user_E).tolist():
             rows = events.rows_of(user)
@@ -122,10 +136,9 @@ class Bench:
             users.append(user)
             times.append(t)
             relevant.append(np.unique(events.item_E[answers]))
-            need = part.needs[0]
-            last = before[-need.n :]
+            last = before[-needs[0].n :]
             history = History(keys_L=events.item_E[last], at_L=events.at_E[last], type_L=np.zeros(len(last), np.int16))
-            side = UserSide(histories={need: history})
+            side = UserSide(histories=dict.fromkeys(needs, history))
             skip = np.unique(events.item_E[before])
             requests.append(Request(request_id="", user_id="", user=user, t=t, n=K, skip=skip, side=side))
         requests = self._with_users(requests, users, times)
@@ -221,6 +234,8 @@ def known(bench: Bench, curves: dict[str, Any], options: dict[str, Any]) -> None
     }
     rows = {name: answers_of(task, part) for name, part in parts.items()}
     items = np.array(sorted(task.count_I), np.int64)
+    for peer in PEERS:
+        rows[peer] = answers_of(task, bench.peer(peer, task.data))
     rows["popular"] = by_count(task, task.count_I, items)
     table(task, rows, "two_tower")
     tails = {name: tail(task, rows[name]) for name in ("two_tower", "two_tower, log_q off", "popular")}
@@ -259,7 +274,7 @@ def cold(bench: Bench, curves: dict[str, Any], options: dict[str, Any]) -> None:
 
 
 def speed(bench: Bench, curves: dict[str, Any], options: dict[str, Any]) -> None:
-    """Training rows a second beside a bare loop over the same network and loss, its tensors in memory."""
+    """Training rows a CPU second beside a bare loop over the same network and loss, its tensors in memory."""
     seen: dict[str, Any] = {}
     trained = _two_tower_fit.train
 
@@ -267,16 +282,26 @@ def speed(bench: Bench, curves: dict[str, Any], options: dict[str, Any]) -> None
         seen.update(config=config, items=items, events=events)
         return trained(config, items, events, run)
 
+    data = bench.known().data
     for batch_size in (1024, 2048):
         more = {**options, "batch_size": batch_size, "epochs": 2, "valid_share": 0.0}
         with unittest.mock.patch.object(_two_tower_fit, "train", noted):
-            part = fitted(bench, bench.known().data, curves, f"speed {batch_size}", **more)
-        bare = bare_rows_per_s(seen["config"], seen["items"], seen["events"])
-        ours = part.curves.rows_per_s
-        print(f"batch {batch_size}: {ours:,.0f} rows/s, bare loop {bare:,.0f}: {ours / bare:.2f} ×", flush=True)
+            bench.part(**more).fit(data)
+        rates = [rate(seen["config"], seen["items"], seen["events"]) for rate in (loop_rate, bare_rate)]
+        print(
+            f"batch {batch_size}: {rates[0]:,.0f} rows a CPU-s, bare loop {rates[1]:,.0f}: {rates[0] / rates[1]:.2f} ×"
+        )
 
 
-def bare_rows_per_s(config: Any, items: Any, events: Any) -> float:
+def loop_rate(config: Any, items: Any, events: Any) -> float:
+    """Rows per CPU second of the whole training, its checks included."""
+    n = _two_tower_fit._samples(config, events).n_rows
+    with Stopwatch() as watch:
+        _two_tower_fit.train(config, items, events, Run(name="speed"))
+    return config.epochs * n / watch.cpu_s
+
+
+def bare_rate(config: Any, items: Any, events: Any) -> float:
     torch.set_num_threads(1)
     sizes = _two_tower_fit.sizes_of(config, items, events)
     network, samples = _two_tower_fit.Network(sizes, config.temperature, config.dropout), None
@@ -286,7 +311,7 @@ def bare_rows_per_s(config: Any, items: Any, events: Any) -> float:
     dense = [p for p in network.parameters() if all(p is not s for s in sparse)]
     optimisers = [torch.optim.Adagrad(sparse, lr=config.table_learning_rate), torch.optim.AdamW(dense, lr=1e-3)]
     columns = {name: samples[name] for name in samples}
-    begin = perf_counter()
+    begin = cpu_s()
     for _ in range(config.epochs):
         for rows in torch.randperm(samples.n_rows).split(config.batch_size):
             for optimiser in optimisers:
@@ -294,23 +319,18 @@ def bare_rows_per_s(config: Any, items: Any, events: Any) -> float:
             (loss({name: column[rows] for name, column in columns.items()}) / len(rows)).backward()
             for optimiser in optimisers:
                 optimiser.step()
-    return config.epochs * samples.n_rows / (perf_counter() - begin)
+    return config.epochs * samples.n_rows / (cpu_s() - begin)
 
 
 def options_of(pairs: Sequence[str]) -> dict[str, Any]:
     return {key: json.loads(value) for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
-def grid(bench: Bench, curves: dict[str, Any], options: dict[str, Any], tried: Sequence[str]) -> None:
-    """Known and cold items under each setting."""
-    known_task, cold_task = bench.known(), bench.cold()
+def grid(name: str, task: Task, bench: Bench, options: dict[str, Any], tried: Sequence[str]) -> None:
+    """The figure of each setting."""
     for text in tried:
-        more = {**options, **options_of(text.split())}
-        values = []
-        for task, name in ((known_task, "known"), (cold_task, "cold")):
-            lists = answers_of(task, fitted(bench, task.data, curves, f"{text} {name}", **more))
-            values.append(f"{name} ndcg {ndcg_of(lists, task.relevant).mean():.4f}")
-        print(f"{text:50s} {', '.join(values)}", flush=True)
+        part = fitted(bench, task.data, {}, text, **{**options, **options_of(text.split())})
+        print(f"{name}: {text:60s} ndcg@{K} {ndcg_of(answers_of(task, part), task.relevant).mean():.4f}", flush=True)
 
 
 def main() -> None:
@@ -321,13 +341,14 @@ def main() -> None:
     parser.add_argument("--curves", type=Path, default=None)
     arguments = parser.parse_args()
     options = options_of(arguments.set)
-    print(header(f"two_tower on ml-100k, validation; {CHOSEN | options}"))
+    print(header(f"two_tower on ml-100k, validation; {options or 'as it comes'}"))
     curves: dict[str, Any] = {}
     begin = perf_counter()
     with workspace_of("ml-100k", CHANGES) as workspace:
         bench = Bench(workspace)
         if arguments.grid:
-            grid(bench, curves, options, arguments.grid)
+            for name in (n for n in arguments.only.split(",") if n != "speed"):
+                grid(name, bench.known() if name == "known" else bench.cold(), bench, options, arguments.grid)
             return
         for name in arguments.only.split(","):
             print(f"\n## {name}")

@@ -12,10 +12,11 @@ import pytest
 
 import feedwell.workspace
 from feedwell.core.clock import DAY, SECOND, ManualClock
+from feedwell.core.event import RawEvent
 
 from .conftest import SHOP_TEXT, Server
 
-FOLLOWING = SHOP_TEXT + "\n[source.test_newcomers]\nk = 40\n"
+FOLLOWING = SHOP_TEXT.replace('deadline = "200ms"', 'deadline = "60s"') + "\n[source.test_newcomers]\nk = 40\n"
 POLLS = 200
 START = 1_700_000_000 * SECOND
 LEARNED = """
@@ -45,6 +46,7 @@ batch_size = 128
 negatives = 64
 epochs = 10
 id_dropout = 0.3
+table_learning_rate = 0.05
 
 [filter.seen]
 events = ["view"]
@@ -54,6 +56,9 @@ events = ["view"]
 [slate]
 k = 5
 explore = { first = 1, last = 0 }
+
+[serving]
+deadline = "60s"                 # a busy machine is no reason to skip the source
 """
 WORDS = ("red shoes sport", "blue novel book", "green tea leaf", "old guitar song")
 
@@ -108,6 +113,10 @@ def learned(tmp_path: Path) -> Iterator[Server]:
     with feedwell.workspace.open(tmp_path, clock=ManualClock(START + 20 * DAY)) as workspace:
         workspace.ingest(history=True)
         workspace.publish(workspace.train(max_requests=20).release_id, force=True)
+        # Python answers as the server does: what was put is retrieved, here by the very next answer.
+        row = {"title": WORDS[1], "available": True}
+        workspace.log.append([RawEvent(type="$item", ts=workspace.clock.now(), ids={"item": "early"}, payload=row)])
+        assert "early" in workspace.recommend("u1", n=40).item_ids
     server = Server(tmp_path)
     yield server
     server.close()

@@ -33,6 +33,9 @@ SMALL = {
     "history": 10,
     "k": 10,
     "id_dropout": 0.3,
+    "dropout": 0.2,
+    "temperature": 0.1,
+    "table_learning_rate": 0.05,
 }
 SETTING = Setting(
     name="source.two_tower",

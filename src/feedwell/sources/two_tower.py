@@ -107,6 +107,9 @@ class TwoTower:
     )
 
     class Config(SourceConfig, LoopConfig):
+        epochs: int = fit(30, ge=1, le=10_000)
+        table_learning_rate: float = fit(0.02, gt=0)
+        """Of the items' own embeddings (row-wise Adagrad)."""
         events: tuple[str, ...] = fit(())
         """Default: every type but undoing ones and those of a `down` objective. Undone ones do not count."""
         embedding_dim: int = fit(64, ge=1, le=1024)
@@ -129,10 +132,11 @@ class TwoTower:
         """Items drawn uniformly, of those that anybody touched, as negatives beside the batch's own."""
         log_q: bool = fit(True)
         """Correct the logits for how often an item is drawn; without it, what is popular is pushed down."""
-        temperature: float = fit(0.1, gt=0)
+        temperature: float = fit(0.2, gt=0)
+        """Logits are cosines over it: smaller fits sharper, larger needs more epochs."""
         id_dropout: float = fit(0.1, ge=0, lt=1)
         """How often the towers must do without an item's own embedding."""
-        dropout: float = fit(0.2, ge=0, lt=1)
+        dropout: float = fit(0.5, ge=0, lt=1)
         """Of history items."""
         min_count: int = fit(1, ge=1)
         """An item has an embedding of its own from so many events on."""
