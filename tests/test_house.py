@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src" / "feedwell"
 
 CORE_LINES = 2_000
-HEAVY = {"torch", "xgboost", "pyspark", "ray", "redis", "mlflow", "pandas"}
+HEAVY = {"torch", "onnx", "onnxruntime", "xgboost", "pyspark", "ray", "redis", "mlflow", "pandas"}
 LOADERS = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "torch"}
 # A path of somebody's own machine. What precedes it must not make it part of a URL or of a longer path.
 OWN_PATH = re.compile(r"(?<![\w.${}/-])/(?:work|root|home/\w+|Users/\w+)/")

@@ -56,7 +56,9 @@ class Optimisers:
             {"params": [p for p in self.dense.values() if p.ndim <= 1], "weight_decay": 0.0},
         ]
         self._rate = config.learning_rate
-        self._adamw = torch.optim.AdamW([g for g in groups if g["params"]] or [nn.Parameter(torch.zeros(1))])
+        # A network of tables only still wants something to step.
+        filled = [g for g in groups if g["params"]] or [{"params": [nn.Parameter(torch.zeros(1))]}]
+        self._adamw = torch.optim.AdamW(filled, fused=True)
 
     def zero(self) -> None:
         for p in (*self.dense.values(), *self.tables.tables.values()):

@@ -101,6 +101,12 @@ def heads(rows: RankingRows, setting: Setting) -> list[Head]:
     return made
 
 
+def label_scale(head: Head) -> float:
+    """What labels are divided by: for durations and amounts the mean size of a label, else 1."""
+    size = float(np.abs(head.y).mean())
+    return size if head.kind in ("duration", "amount") and size > 0 else 1.0
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """Rows of the known values of each categorical feature, most frequent first; any other value is row -1."""

@@ -17,7 +17,7 @@ from feedwell.core.needs import Need
 from feedwell.core.protocols import Examples, PartConfig, RankingRows, Setting, fit
 from feedwell.core.registry import scorer
 from feedwell.core.request import Request
-from feedwell.scorers._rows import Head, Matrix, Vocabulary, chosen, columns_of, gather, heads, row_needs
+from feedwell.scorers._rows import Head, Matrix, Vocabulary, chosen, columns_of, gather, heads, label_scale, row_needs
 from feedwell.stores.arrays import load_arrays, save_arrays
 
 _ABOUT = "xgboost.json"
@@ -27,7 +27,6 @@ _EVALUATED = {
     "count:poisson": "poisson-nloglik",
     "reg:squarederror": "rmse",
 }
-_SCALED = ("duration", "amount")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +99,7 @@ class Xgboost:
         vocabulary = Vocabulary.fit(x_NF, names, self.config.categorical, self.config.max_categories)
         x_NF = _coded(x_NF, names, vocabulary)
         made = heads(rows, self._setting)
-        scales = {head.name: _scale(head) for head in made}
+        scales = {head.name: label_scale(head) for head in made}
         boosters = {head.name: self._grow(head, x_NF, names, rows) for head in made}
         self._set(_Model(names=names, vocabulary=vocabulary, boosters=boosters, scales=scales))
 
@@ -135,7 +134,7 @@ class Xgboost:
         return self._model
 
     def _grow(self, head: Head, x_NF: Matrix, names: tuple[str, ...], rows: RankingRows) -> xgboost.Booster:
-        y = head.y / _scale(head)
+        y = head.y / label_scale(head)
         valid_N = rows.valid_N[head.rows]
         fitted, kept = head.rows[~valid_N], head.rows[valid_N]
         if not len(fitted):
@@ -180,18 +179,12 @@ def _loss(head: Head) -> str:
     return "count:poisson"
 
 
-def _scale(head: Head) -> float:
-    """What labels are divided by: for durations and amounts the mean size of a label, else 1."""
-    size = float(np.abs(head.y).mean())
-    return size if head.kind in _SCALED and size > 0 else 1.0
-
-
 def _start(head: Head) -> float:
     """Where the trees start: the mean label, held off 0 (and a rate off 1) where a log or a logit is taken."""
     if _loss(head) == "reg:squarederror":
-        return float(head.y.mean()) / _scale(head)
+        return float(head.y.mean()) / label_scale(head)
     n = len(head.y)
-    mean = float((head.y > 0).mean()) if head.kind == "binary" else float(head.y.mean()) / _scale(head)
+    mean = float((head.y > 0).mean()) if head.kind == "binary" else float(head.y.mean()) / label_scale(head)
     return (mean * n + 0.5) / (n + 1)
 
 

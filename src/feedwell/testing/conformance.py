@@ -194,7 +194,7 @@ def _permutes_with_the_candidates(part: Any, options: Mapping[str, Any]) -> None
             before, after = {"": before}, {"": after}
         for name, column in before.items():
             message = f"column '{name}' does not follow the order of the candidates"
-            _ensure(np.allclose(column[order], after[name], rtol=1e-9, atol=1e-12, equal_nan=True), message)
+            _ensure(_near(column[order], after[name]), message)
 
 
 def _takes_no_candidates(part: Any, options: Mapping[str, Any]) -> None:

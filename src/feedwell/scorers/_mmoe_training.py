@@ -1,0 +1,153 @@
+"""How the ranker `mmoe` is trained and written: ranking rows → columns → the one loop → ONNX.
+
+N rows, R requests, T objectives, E events of histories
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from feedwell.core.protocols import Histories, RankingRows
+from feedwell.nn.columns import Column, Columns, Lists, Shared
+from feedwell.nn.config import LoopConfig, Run
+from feedwell.nn.curves import Curves
+from feedwell.nn.export import require_parity, to_onnx
+from feedwell.nn.inference import Graph
+from feedwell.nn.likelihoods import BINARY, POISSON, objective_losses
+from feedwell.nn.loop import Data, fit_network, seeded
+from feedwell.scorers._inputs import Fitted, Targets, age_buckets
+from feedwell.scorers._mmoe_network import (
+    ITEM_INPUTS,
+    STATE,
+    USER_INPUTS,
+    EncodeUser,
+    Network,
+    Score,
+)
+from feedwell.scorers._rows import Matrix, columns_of
+
+_CHECKED_ROWS = (1, 2, 500)
+
+
+def columns_of_rows(rows: RankingRows, inputs: Fitted, histories: Histories, length: int) -> Columns:
+    """The network's inputs for ranking rows; what is a request's is kept once per request."""
+    n_requests = len(histories.indptr_R) - 1
+    of_N = torch.from_numpy(np.ascontiguousarray(rows.group_N))
+    user_numbers, user_rows = inputs.read(inputs.user, _per_request(rows, inputs.user.names, n_requests))
+    item_numbers, item_rows = inputs.read(inputs.item, columns_of(rows, inputs.item.names))
+    t_R = np.zeros(n_requests, np.int64)
+    t_R[rows.group_N] = rows.t_N
+    age_E = np.repeat(t_R, np.diff(histories.indptr_R)) - histories.at_E
+
+    def lists(values_E: NDArray[np.int64]) -> Lists:
+        indptr_R = torch.from_numpy(histories.indptr_R.astype(np.int64))
+        return Lists(indptr_R=indptr_R, values=torch.from_numpy(values_E), length=length, of_N=of_N)
+
+    columns: dict[str, Column] = {
+        "user_numbers": Shared(values_R=torch.from_numpy(user_numbers), of_N=of_N),
+        "user_rows": Shared(values_R=torch.from_numpy(user_rows), of_N=of_N),
+        "history": lists(inputs.item_rows(histories.keys_E)),
+        "types": lists(histories.type_E.astype(np.int64)),
+        "ages": lists(age_buckets(age_E)),
+        "item_numbers": torch.from_numpy(item_numbers),
+        "item_rows": torch.from_numpy(item_rows),
+        "item": torch.from_numpy(inputs.item_rows(rows.item_N)),
+    }
+    return Columns(columns)
+
+
+def _per_request(rows: RankingRows, names: Sequence[str], n_requests: int) -> Matrix:
+    x_RF = np.full((n_requests, len(names)), np.nan, np.float32)
+    x_RF[rows.group_N] = columns_of(rows, names)
+    return x_RF
+
+
+def train(
+    columns: Columns,
+    targets: Targets,
+    rows: RankingRows,
+    network: Callable[[], Network],
+    config: LoopConfig,
+    run: Run,
+) -> tuple[Network, Curves]:
+    """The trained network and how it went; rows weigh what they stand for, relative to their mean."""
+    with seeded(run.seed):
+        made = network()
+    with torch.no_grad():
+        made.experts.bias.copy_(torch.from_numpy(_starts(targets, rows.weight_N)))
+    valid_N = rows.valid_N if not rows.valid_N.all() else np.zeros(len(rows), np.bool_)
+    weight_N = rows.weight_N / max(float(rows.weight_N[~valid_N].mean()), 1e-12)
+    every = Columns(
+        {**columns, "y": torch.from_numpy(targets.y_NT), "w": torch.from_numpy(weight_N.astype(np.float32))}
+    )
+    weight_T = torch.from_numpy(targets.weight_T)
+
+    def loss(batch: Mapping[str, Tensor]) -> Tensor:
+        losses_BT = objective_losses(made(batch), batch["y"], targets.kinds)
+        return (losses_BT * weight_T.to(losses_BT.device)).sum(dim=1) @ batch["w"]
+
+    data = Data(train=every.rows(~valid_N), valid=every.rows(valid_N) if valid_N.any() else None)
+    curves = fit_network(made, loss, data, config, run)
+    return made.cpu(), curves
+
+
+def _starts(targets: Targets, weight_N: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Where each output starts: what gives the mean label, held off 0 and 1."""
+    starts = []
+    for t, kind in enumerate(targets.kinds):
+        known_N = np.isfinite(targets.y_NT[:, t])
+        y, w = targets.y_NT[known_N, t], weight_N[known_N]
+        mean = float((y @ w + 0.5 * w.mean()) / (w.sum() + w.mean()))
+        starts.append(np.log(mean / (1 - mean)) if kind == BINARY else np.log(mean) if kind == POISSON else mean)
+    return np.array(starts, np.float32)
+
+
+def score_rows(network: Network, columns: Columns, batch: int = 4096) -> NDArray[np.float32]:
+    """z_NT of all rows."""
+    network.eval()
+    with torch.no_grad():
+        parts = [
+            network(columns.take(torch.arange(at, min(at + batch, columns.n_rows)))).numpy()
+            for at in range(0, columns.n_rows, batch)
+        ]
+    return np.concatenate(parts)
+
+
+def export(network: Network, columns: Columns) -> tuple[Graph, Graph]:
+    """(encode_user, score) as graphs; CheckFailed if one is not equal to the network on rows of `columns`."""
+    network.eval()
+    rows = torch.arange(min(columns.n_rows, max(_CHECKED_ROWS)))
+    batch = columns.take(rows)
+    users = {name: batch[name][:1] for name in USER_INPUTS}
+    with torch.no_grad():
+        state = dict(zip(STATE, network.encode_user(**users), strict=True))
+    items = {name: batch[name] for name in ITEM_INPUTS}
+    # One row would be taken for a fixed number of rows.
+    items = {
+        name: value.repeat(2, *[1] * (value.ndim - 1)) if len(value) < 2 else value for name, value in items.items()
+    }
+    encode = Graph(to_onnx(EncodeUser(network), users, STATE, ()), "the user's graph")
+    score = Graph(to_onnx(Score(network), state | items, ("z",), ITEM_INPUTS), "the candidates' graph")
+    _require_equal(network, (encode, score), batch)
+    return encode, score
+
+
+def _require_equal(network: Network, graphs: tuple[Graph, Graph], batch: Mapping[str, Tensor]) -> None:
+    """Several requests, several numbers of candidates: as the training forward computes them, row by row."""
+    n = len(batch["item"])
+    for n_rows in _CHECKED_ROWS:
+        at = min(n_rows, n) - 1
+        users = {name: batch[name][at : at + 1] for name in USER_INPUTS}
+        items = {name: batch[name][: at + 1] for name in ITEM_INPUTS}
+        with torch.no_grad():
+            state = network.encode_user(**users)
+            spread = {name: value.expand(at + 1, *value.shape[1:]) for name, value in users.items()}
+            expected = network({**spread, **items})
+        require_parity(graphs[0], users, state, "the ranker's user side")
+        inputs = dict(zip(STATE, state, strict=True)) | items
+        require_parity(graphs[1], inputs, [expected], "the ranker's candidate side")

@@ -1,0 +1,350 @@
+"""A neural ranker for several objectives: cross layers, shared experts, a gate per objective, attention to the history.
+
+N candidates, F features, T objectives, L history positions
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from feedwell.core.candidates import Candidates, Float
+from feedwell.core.errors import CorruptArtifact, DataError, NotTrained
+from feedwell.core.event import CATALOG_PREFIX
+from feedwell.core.needs import HistoryNeed, Need
+from feedwell.core.protocols import Examples, Histories, RankingRows, Setting, fit
+from feedwell.core.registry import scorer
+from feedwell.core.request import History, Keys, Request
+from feedwell.nn.config import LoopConfig, Run
+from feedwell.nn.curves import FILE as CURVES
+from feedwell.nn.curves import Curves
+from feedwell.nn.inference import Graph
+from feedwell.scorers._inputs import Array, Fitted, Normaliser, Side, Targets, Transform, age_buckets, no_histories
+from feedwell.scorers._rows import Head, Vocabulary, chosen, columns_of, gather, heads, label_scale, row_needs
+from feedwell.stores.arrays import load_arrays, save_arrays
+
+_ABOUT, _INPUTS = "mmoe.json", "mmoe.safetensors"
+_ENCODE, _SCORE = "encode_user.onnx", "score.onnx"
+_LARGEST_EXPONENT = 50.0
+_BINARY, _POISSON, _SQUARED = "binary", "poisson", "squared"
+_STATE = ("user", "keys", "values", "bias")
+
+
+class _Engine(Protocol):
+    def encode_user(self, **inputs: Array) -> list[Array]: ...
+    def score(self, **inputs: Array) -> Array: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Output:
+    """One objective's output: how it is linked, and the unit that it is in."""
+
+    name: str
+    kind: str
+    scale: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Model:
+    names: tuple[str, ...]
+    inputs: Fitted
+    outputs: tuple[_Output, ...]
+    engine: _Engine
+    curves: Curves
+    network: Any = None
+    sample: Any = None
+    """The network and some rows of its inputs until the artifact is written; what is written serves from then on."""
+
+
+@scorer("mmoe")
+class Mmoe:
+    """p_N per objective: the probability (binary), the expected count, or the expected µs or amount, by its kind.
+
+    MMoE (Ma et al. 2018) on DCN-V2 cross layers (Wang et al. 2021); `experts = 1` is a shared bottom. Numbers are
+    normalised by fitted statistics and missing ones marked; categorical values and items have vectors, unknown ones
+    one of their own; each candidate attends to the user's history. The user is encoded once per request, all
+    candidates against it: two ONNX graphs, on one thread, which the artifact holds only if they compute what the
+    trained network computes. Objectives `given` another learn where that one happened. A label below 0 makes its
+    objective's loss squared; else counts, durations and amounts have the Poisson likelihood.
+    """
+
+    examples: ClassVar[Examples] = (
+        {"epochs": 2, "expert_layers": (8,), "experts": 2, "history": 5},
+        {
+            "epochs": 1,
+            "expert_layers": (4,),
+            "experts": 1,
+            "history": 0,
+            "features": ("f0", "key", "user_age"),
+            "categorical": ("key",),
+            "transform": "log",
+            "loss_weights": {"click": 2.0},
+        },
+    )
+
+    class Config(LoopConfig):
+        features: tuple[str, ...] = fit(())
+        """Default: all that the training rows have."""
+        categorical: tuple[str, ...] = fit(())
+        """Features whose numbers are keys, beside the catalog columns that entities derive from."""
+        max_categories: int = fit(1000, ge=1, le=1_000_000)
+        transform: Transform = fit("quantile")
+        """How numbers are normalised: by their ranks, or by their logarithm."""
+        history: int = fit(50, ge=0, le=512)
+        """The last so many events of the user; 0: none."""
+        history_events: tuple[str, ...] = fit(())
+        """Default: every type but undoing ones."""
+        item_min_count: int = fit(5, ge=1)
+        """Items in fewer training rows and histories share the unknown item's vector."""
+        embedding_dim: int = fit(16, ge=1, le=1024)
+        category_dim: int = fit(8, ge=1, le=1024)
+        user_dim: int = fit(32, ge=1, le=4096)
+        cross_layers: int = fit(2, ge=0, le=16)
+        experts: int = fit(4, ge=1, le=256)
+        expert_layers: tuple[int, ...] = fit((128, 64), min_length=1)
+        dropout: float = fit(0.1, ge=0, lt=1)
+        unknown_share: float = fit(0.05, ge=0, lt=1)
+        """So often training takes an item or a category for an unknown one."""
+        loss_weights: Mapping[str, float] = fit(default_factory=dict)
+        """objective → weight of its loss; default 1."""
+
+    def __init__(self, config: Config, setting: Setting) -> None:
+        self.config = config
+        self._setting = setting
+        self._model: _Model | None = None
+        self._events = config.history_events or _event_types(setting)
+        self._history = HistoryNeed(self._events, max(1, config.history))
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """What the fitted network reads; before `fit` or `load`, what the configuration names."""
+        names = self.config.features if self._model is None else self._model.names
+        return (*row_needs(names), *((self._history,) if self._reads_history else ()))
+
+    @property
+    def curves(self) -> Curves:
+        """How training went, epoch by epoch."""
+        return self._trained().curves
+
+    def __call__(self, request: Request, candidates: Candidates) -> Mapping[str, Float]:
+        if not len(candidates):
+            return {output.name: np.empty(0) for output in self._trained().outputs}
+        return self.score(self.encode_user(request), request, candidates)
+
+    def encode_user(self, request: Request) -> dict[str, Array]:
+        """What is computed once per request: the user's vector and the history's keys, values and bias."""
+        model = self._trained()
+        names = model.inputs.user.names
+        x_1F = np.array([request.side.features.get(name, np.nan) for name in names], np.float32).reshape(1, -1)
+        history = request.side.histories.get(self._history) if self._reads_history else None
+        return self._encoded(model, x_1F, history, request.t)
+
+    def score(self, state: Mapping[str, Array], request: Request, candidates: Candidates) -> dict[str, Float]:
+        """p_N per objective of candidates for an encoded user."""
+        model = self._trained()
+        x_NF = gather(request, candidates, model.inputs.item.names)
+        return self._scored(model, state, x_NF, candidates.keys_N)
+
+    def predict(self, rows: RankingRows) -> Mapping[str, Float]:
+        model = self._trained()
+        if not len(rows):
+            return {output.name: np.empty(0) for output in model.outputs}
+        if model.network is not None:
+            from feedwell.scorers._mmoe_training import columns_of_rows, score_rows
+
+            columns = columns_of_rows(rows, model.inputs, self._histories(rows), self._history.n)
+            return _linked(model, score_rows(model.network, columns))
+        return self._predict_by_request(model, rows)
+
+    def fit(self, rows: RankingRows) -> None:
+        from feedwell.scorers._mmoe_network import Architecture, Network, TorchEngine
+        from feedwell.scorers._mmoe_training import columns_of_rows, train
+
+        rows = self._known_rows(rows)
+        made = heads(rows, self._setting)
+        inputs = self._fit_inputs(rows)
+        targets = _targets(made, len(rows), self.config.loss_weights)
+        columns = columns_of_rows(rows, inputs, self._histories(rows), self._history.n)
+        architecture = Architecture(**{name: getattr(self.config, name) for name in Architecture.__dataclass_fields__})
+        sizes = inputs.sizes(len(self._events), len(made))
+        run = Run(name=f"fit {self._setting.name}", seed=self._setting.seed)
+        network, curves = train(columns, targets, rows, lambda: Network(sizes, architecture), self.config, run)
+        self._model = _Model(
+            names=tuple(n for n in rows.feature_names if n in (*inputs.user.names, *inputs.item.names)),
+            inputs=inputs,
+            outputs=tuple(
+                _Output(name=h.name, kind=k, scale=label_scale(h)) for h, k in zip(made, targets.kinds, strict=True)
+            ),
+            engine=TorchEngine(network),
+            curves=curves,
+            network=network,
+            sample=columns,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Writes the graphs, the fitted statistics and the curves. CheckFailed: ONNX Runtime and torch differ."""
+        model = self._trained()
+        if model.network is not None:
+            from feedwell.scorers._mmoe_training import export
+
+            engine = _Graphs(*export(model.network, model.sample))
+            model = self._model = replace(model, engine=engine, network=None, sample=None)
+        assert isinstance(model.engine, _Graphs)
+        about = {
+            "features": model.names,
+            "outputs": [vars(output) for output in model.outputs],
+            "inputs": model.inputs.names(),
+            "events": self._events,
+        }
+        (folder / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
+        save_arrays(folder / _INPUTS, model.inputs.arrays())
+        (folder / _ENCODE).write_bytes(model.engine.encode.content)
+        (folder / _SCORE).write_bytes(model.engine.scores.content)
+        model.curves.write(folder / CURVES)
+
+    def load(self, folder: Path) -> None:
+        try:
+            about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+            outputs = tuple(_Output(**output) for output in about["outputs"])
+            names, parts = tuple(about["features"]), about["inputs"]
+            arrays = load_arrays(folder / _INPUTS, Fitted.array_names(parts))
+            graphs = [Graph((folder / name).read_bytes(), str(folder / name)) for name in (_ENCODE, _SCORE)]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CorruptArtifact(f"reading the mmoe ranker in {folder}: {error}; train again") from error
+        self._model = _Model(
+            names=names,
+            inputs=Fitted.of(parts, arrays),
+            outputs=outputs,
+            engine=_Graphs(*graphs),
+            curves=Curves.read(folder / CURVES),
+        )
+
+    @property
+    def _reads_history(self) -> bool:
+        return self.config.history > 0
+
+    def _trained(self) -> _Model:
+        if self._model is None:
+            raise NotTrained(f"'{self._setting.name}' was called before `fit` or `load`: run `feedwell train` first")
+        return self._model
+
+    def _encoded(self, model: _Model, x_1F: Array, history: History | None, t: int) -> dict[str, Array]:
+        numbers, rows = model.inputs.read(model.inputs.user, x_1F)
+        read = {name: np.full((1, self._history.n), -1, np.int64) for name in ("history", "types", "ages")}
+        if history is not None and len(history.keys_L):
+            last = slice(-self._history.n, None)
+            n = len(history.keys_L[last])
+            read["history"][0, :n] = model.inputs.item_rows(history.keys_L[last])
+            read["types"][0, :n] = history.type_L[last]
+            read["ages"][0, :n] = age_buckets(t - history.at_L[last])
+        return dict(zip(_STATE, model.engine.encode_user(user_numbers=numbers, user_rows=rows, **read), strict=True))
+
+    def _scored(self, model: _Model, state: Mapping[str, Array], x_NF: Array, keys_N: Array) -> dict[str, Float]:
+        numbers, rows = model.inputs.read(model.inputs.item, x_NF)
+        item = model.inputs.item_rows(keys_N)
+        return _linked(model, model.engine.score(**state, item_numbers=numbers, item_rows=rows, item=item))
+
+    def _predict_by_request(self, model: _Model, rows: RankingRows) -> dict[str, Float]:
+        """As serving does: each request's user once, then its candidates."""
+        found = {output.name: np.empty(len(rows)) for output in model.outputs}
+        histories = self._histories(rows)
+        user_NF, item_NF = (columns_of(rows, side.names) for side in (model.inputs.user, model.inputs.item))
+        order = np.argsort(rows.group_N, kind="stable")
+        for at_n in np.split(order, np.flatnonzero(np.diff(rows.group_N[order])) + 1):
+            first = int(at_n[0])
+            inside = slice(*histories.indptr_R[rows.group_N[first] :][:2])
+            history = History(
+                keys_L=histories.keys_E[inside], at_L=histories.at_E[inside], type_L=histories.type_E[inside]
+            )
+            state = self._encoded(model, user_NF[first : first + 1], history, int(rows.t_N[first]))
+            for name, p_n in self._scored(model, state, item_NF[at_n], rows.item_N[at_n]).items():
+                found[name][at_n] = p_n
+        return found
+
+    def _known_rows(self, rows: RankingRows) -> RankingRows:
+        """DataError where the rows do not say whose, what and when they are, or lack the history."""
+        absent = not len(rows.item_N) or (self._reads_history and self._history not in rows.histories)
+        if absent and len(rows):
+            raise DataError(
+                f"fitting '{self._setting.name}': the ranking rows carry no item_N, t_N or history of "
+                f"{self._history.events}; make them with the part's `needs`, or set history = 0"
+            )
+        return rows
+
+    def _histories(self, rows: RankingRows) -> Histories:
+        if self._reads_history:
+            return rows.histories[self._history]
+        return no_histories(int(rows.group_N.max(initial=-1)) + 1)
+
+    def _fit_inputs(self, rows: RankingRows) -> Fitted:
+        """Statistics of the rows that are trained on; the held-back ones are as new as a request."""
+        learned = rows.take(~rows.valid_N) if not rows.valid_N.all() else rows
+        keys = {*self.config.categorical, *(n for n in self._setting.categories if n in rows.feature_names)}
+        names, x_NF = chosen(learned, self.config.features, self.config.categorical)
+        categorical = [name for name in names if name in keys]
+        vocabulary = Vocabulary.fit(x_NF, names, categorical, self.config.max_categories)
+
+        def side(own: list[str]) -> Side:
+            numbers = [name for name in own if name not in keys]
+            x = columns_of(learned, numbers)
+            return Side(
+                numbers=Normaliser.fit(x, numbers, self.config.transform),
+                categorical=tuple(name for name in own if name in keys),
+            )
+
+        return Fitted(
+            user=side([name for name in names if name in rows.user_features]),
+            item=side([name for name in names if name not in rows.user_features]),
+            vocabulary=vocabulary,
+            items_I=self._frequent_items(learned),
+        )
+
+    def _frequent_items(self, rows: RankingRows) -> Keys:
+        seen = [rows.item_N, *([rows.histories[self._history].keys_E] if self._reads_history else [])]
+        keys, counts = np.unique(np.concatenate(seen), return_counts=True)
+        return keys[counts >= self.config.item_min_count]
+
+
+class _Graphs:
+    """The artifact's engine: two ONNX graphs."""
+
+    def __init__(self, encode: Graph, scores: Graph) -> None:
+        self.encode, self.scores = encode, scores
+
+    def encode_user(self, **inputs: Array) -> list[Array]:
+        return list(self.encode(**inputs))
+
+    def score(self, **inputs: Array) -> Array:
+        return self.scores(**inputs)[0]
+
+
+def _targets(made: Sequence[Head], n: int, weights: Mapping[str, float]) -> Targets:
+    y_NT = np.full((n, len(made)), np.nan, np.float32)
+    for t, head in enumerate(made):
+        y_NT[head.rows, t] = head.y > 0 if head.kind == _BINARY else head.y / label_scale(head)
+    kinds = [_BINARY if h.kind == _BINARY else _SQUARED if (h.y < 0).any() else _POISSON for h in made]
+    weight_T = np.array([weights.get(head.name, 1.0) for head in made], np.float32)
+    return Targets(y_NT=y_NT, kinds=tuple(kinds), weight_T=weight_T)
+
+
+def _linked(model: _Model, z_NT: Array) -> dict[str, Float]:
+    """p_N per objective from the network's outputs, in the objective's own unit."""
+    found: dict[str, Float] = {}
+    for t, output in enumerate(model.outputs):
+        z_N = z_NT[:, t].astype(np.float64)
+        if output.kind == _BINARY:
+            found[output.name] = 0.5 * (1.0 + np.tanh(0.5 * z_N))
+        else:
+            mean_N = np.exp(np.minimum(z_N, _LARGEST_EXPONENT)) if output.kind == _POISSON else z_N
+            found[output.name] = mean_N * output.scale
+    return found
+
+
+def _event_types(setting: Setting) -> tuple[str, ...]:
+    undoing = set(setting.undone_by.values())
+    return tuple(e for e in setting.event_types if e not in undoing and not e.startswith(CATALOG_PREFIX))
