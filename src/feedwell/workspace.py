@@ -42,6 +42,8 @@ from feedwell.stores.records import RecordStore
 from feedwell.stores.releases import ReleaseStore
 from feedwell.training.inputs import Inputs, silent
 from feedwell.training.measure import measure
+from feedwell.training.page.build import write_page
+from feedwell.training.page.content import Content
 from feedwell.training.promote import publish, publish_config, rollback
 from feedwell.training.report import EvaluateReport, TrainReport
 from feedwell.training.run import train
@@ -119,15 +121,32 @@ class Workspace:
         return ingest(self.project, self.folder, self.log, history=history, strict=strict, progress=told)
 
     def train(self, *, max_requests: int | None = None, progress: Progress | None = None) -> TrainReport:
-        """Fits, judges and writes a release into the candidate channel; its report has the evaluation and the gates."""
-        return train(self.training_inputs(progress), max_requests=max_requests)
+        """Fits, judges and writes a release into the candidate channel; its report has the evaluation and the gates.
 
-    def evaluate(self, *, max_requests: int | None = None, progress: Progress | None = None) -> EvaluateReport:
-        """The project as it is, fitted without the test span and judged on it beside baselines; nothing is written."""
+        The report as a page for people is written to `report_path` of the release.
+        """
+        report = train(self.training_inputs(progress), max_requests=max_requests)
+        if report.release_id is not None:
+            content = Content.of_training(self.project, self.clock.now(), report)
+            write_page(content, self.report_path(report.release_id))
+        return report
+
+    def report_path(self, release_id: str) -> Path:
+        """Where the page of the run that made the release is."""
+        return self.state_folder / "reports" / f"{release_id}.html"
+
+    def evaluate(
+        self, *, max_requests: int | None = None, html: str | Path | None = None, progress: Progress | None = None
+    ) -> EvaluateReport:
+        """The project as it is, fitted without the test span and judged on it beside baselines; nothing is written but
+        the report as one page, where `html` names a file for it."""
         inputs = self.training_inputs(progress)
         view = inputs.view()
         cut = spans(view, self.project.split)
-        return measure(inputs, user_events(view, self.project), cut, max_requests=max_requests).evaluation
+        found = measure(inputs, user_events(view, self.project), cut, max_requests=max_requests)
+        if html is not None:
+            write_page(Content.of_measured(self.project, self.clock.now(), cut.to_dict(), found), Path(html))
+        return found.evaluation
 
     def publish(self, release_id: str | None = None, *, force: bool = False) -> str:
         """The release (default: the candidate) serves from now on, if its gates hold; CheckFailed says which do not.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from xml.etree import ElementTree
 
 import pytest
 
@@ -68,6 +69,19 @@ def test_from_events_to_a_published_release(shop):
     change = exposures[0].after.log_loss.value - exposures[0].before.log_loss.value
     assert exposures[0].log_loss_difference.value == pytest.approx(change)
     assert sum(report.n_exposures.values()) == sum(report.labels["buy"].values())
+
+    first, *between, last = evaluation.funnel
+    assert (first.step, last.step) == ("retrieved", "shown")
+    assert first.candidates == pytest.approx(sum(row.candidates for row in between) + last.candidates)
+    assert first.wanted == pytest.approx(sum(row.wanted for row in between) + last.wanted)
+    assert {s.name for s in evaluation.sources} == {"all sources together", "source.popular", "source.als"}
+    assert {row.name for row in evaluation.lorenz} == {r.name for r in evaluation.rows} | {"what users wanted"}
+    (curve,) = evaluation.curves
+    assert (curve.part, curve.head) == ("ranker", "buy")
+    assert len(curve.train) == len(curve.valid) > curve.best >= 0
+    assert curve.valid[curve.best] == min(curve.valid)
+    page = ElementTree.parse(ws.report_path(report.release_id))
+    assert {f.get("id") for f in page.iter("figure")} >= {"gains", "funnel", "reliability", "curves", "cost"}
 
     published = ws.publish(force=True)  # 40 people: popularity is not beaten for sure
     assert ws.releases.channel("champion") == published == report.release_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -57,8 +58,8 @@ def print_evaluation(out: Console, found: EvaluateReport) -> None:
     _bullets(out, [f"degraded in {n} requests: {why}" for why, n in found.degraded.items()])
 
 
-def print_training(out: Console, found: TrainReport) -> None:
-    """The evaluation, the gates, the warnings and the cost."""
+def print_training(out: Console, found: TrainReport, page: Path | None = None) -> None:
+    """The evaluation, the gates, the warnings and the cost; `page`: where people find all of it."""
     print_evaluation(out, found.evaluation)
     out.print()
     _bullets(out, [f"warning: {warning}" for warning in found.warnings])
@@ -70,6 +71,8 @@ def print_training(out: Console, found: TrainReport) -> None:
     seconds = ", ".join(f"{name} {cost['wall_s']:.1f} s" for name, cost in found.cost.items())
     out.print(f"cost: {seconds}", markup=False)
     out.print(f"release {found.release_id} is the candidate", markup=False)
+    if page is not None:
+        out.print(f"the report as a page: {page}", markup=False, soft_wrap=True)
 
 
 def lines_for(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[list[object]]:

@@ -20,6 +20,7 @@ from feedwell.metrics._ratios import Interval, Ratios, interval_of, poisson_weig
 
 NAMES = ("log_loss", "grouped_auc")
 _EPSILON = 1e-7
+_BINS, _OUTCOMES_A_BIN = (4, 20), 20
 
 
 @metric("calibration")
@@ -112,11 +113,14 @@ class Reliability:
     y_B: Float
 
     @staticmethod
-    def of(y_N: Float, p_N: Float, weight_N: Float | None = None, *, bins: int = 20) -> Reliability:
-        """Equal predictions stay in one bin, so there may be fewer than `bins`; rows with a NaN are left out."""
+    def of(y_N: Float, p_N: Float, weight_N: Float | None = None, *, bins: int | None = None) -> Reliability:
+        """`bins` None: 20, or as few as 4 where outcomes are too few for 20 in each: a bin's rate must be more than
+        noise. Equal predictions stay in one bin; rows with a NaN are left out."""
         weight_N = np.ones(len(y_N)) if weight_N is None else weight_N
         known = ~np.isnan(y_N) & ~np.isnan(p_N) & (weight_N > 0)
         y, p, w = y_N[known], p_N[known], weight_N[known]
+        if bins is None:
+            bins = min(_BINS[1], max(_BINS[0], int(np.count_nonzero(y)) // _OUTCOMES_A_BIN))
         tie_p, tie = np.unique(p, return_inverse=True)
         w_U = np.bincount(tie, weights=w, minlength=len(tie_p))
         middle_U = np.cumsum(w_U) - w_U / 2

@@ -73,7 +73,9 @@ def isotonic(p_N: Float, y_N: Float, weight_N: Float, link: Link, least: int) ->
 
 
 def logistic_map(method: str, p_N: Float, y_N: Float, weight_N: Float, prior: float) -> Curve:
-    """The most likely slopes under a prior of that precision around "as predicted" (a = b = 1; c is free).
+    """The most likely slopes under a prior of that precision around "as predicted" (a = b = 1, c = 0): it weighs as
+    much as so many outcomes. Without it on c, ten outcomes cost a log loss of .015 (retailrocket's validation span,
+    2026-11-25).
 
     method "beta": a and b apart (Kull et al., 2017, eq. 12); "platt": a = b; "scale": a = b = 1, the odds multiplied.
     """
@@ -82,7 +84,7 @@ def logistic_map(method: str, p_N: Float, y_N: Float, weight_N: Float, prior: fl
     fixed_N = logit(p_N) if method == "scale" else np.zeros(len(p_N))
     z_NM = np.stack([*columns, np.ones(len(p_N))], axis=1)
     ahead_M = np.array([1.0] * len(columns) + [0.0])
-    tight_M = np.array([prior] * len(columns) + [0.0])
+    tight_M = np.full(len(ahead_M), prior)
 
     def loss(theta_M: Float) -> tuple[float, Float]:
         v_N = fixed_N + z_NM @ theta_M

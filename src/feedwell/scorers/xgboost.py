@@ -17,6 +17,7 @@ from feedwell.core.needs import Need
 from feedwell.core.protocols import Examples, PartConfig, RankingRows, Setting, fit
 from feedwell.core.registry import scorer
 from feedwell.core.request import Request
+from feedwell.nn.curves import Curves
 from feedwell.scorers._rows import Head, Matrix, Vocabulary, chosen, columns_of, gather, heads, label_scale, row_needs
 from feedwell.stores.arrays import load_arrays, save_arrays
 
@@ -72,6 +73,8 @@ class Xgboost:
         self.config = config
         self._setting = setting
         self._model: _Model | None = None
+        self.curves: dict[str, Curves] = {}
+        """objective → the loss by tree while it grew; empty after `load`."""
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -99,6 +102,7 @@ class Xgboost:
         vocabulary = Vocabulary.fit(x_NF, names, self.config.categorical, self.config.max_categories)
         x_NF = _coded(x_NF, names, vocabulary)
         made = heads(rows, self._setting)
+        self.curves = {}
         scales = {head.name: label_scale(head) for head in made}
         boosters = {head.name: self._grow(head, x_NF, names, rows) for head in made}
         self._set(_Model(names=names, vocabulary=vocabulary, boosters=boosters, scales=scales))
@@ -139,19 +143,25 @@ class Xgboost:
         fitted, kept = head.rows[~valid_N], head.rows[valid_N]
         if not len(fitted):
             fitted, kept, valid_N = head.rows, kept[:0], np.zeros(len(head.rows), np.bool_)
+        seen: dict[str, dict[str, list[float]]] = {}
         kinds = ["c" if name in self.config.categorical else "q" for name in names]
         train = _matrix(x_NF[fitted], y[~valid_N], rows.weight_N[fitted], kinds)
         valid = _matrix(x_NF[kept], y[valid_N], rows.weight_N[kept], kinds, like=train) if len(kept) else None
-        return xgboost.train(
+        grown = xgboost.train(
             self._parameters(_loss(head)) | {"base_score": _start(head)},
             train,
             self.config.n_trees,
-            evals=[(valid, "valid")] if valid is not None else [],
+            evals=[(train, "train"), (valid, "valid")] if valid is not None else [(train, "train")],
+            evals_result=seen,
             callbacks=[xgboost.callback.EarlyStopping(rounds=self.config.patience, save_best=True)]
             if valid is not None
             else [],
             verbose_eval=False,
         )
+        train_loss, valid_loss = (tuple(*seen.get(name, {"": []}).values()) for name in ("train", "valid"))
+        best = int(np.argmin(valid_loss)) if valid_loss else len(train_loss) - 1
+        self.curves[head.name] = Curves(train=train_loss, valid=valid_loss, best=best, rows=len(fitted))
+        return grown
 
     def _parameters(self, loss: str) -> dict[str, Any]:
         config = self.config

@@ -19,6 +19,7 @@ from feedwell.metrics import Lists, Ratios
 from feedwell.metrics.beyond_accuracy import BeyondAccuracy, Shown, diversity_values
 from feedwell.metrics.exposure import Attention, Exposure
 from feedwell.training.compare import differences, statements
+from feedwell.training.funnel import lorenz_points
 from feedwell.training.inputs import Inputs
 from feedwell.training.metric_set import MetricSet, metric_set
 from feedwell.training.report import (
@@ -26,12 +27,14 @@ from feedwell.training.report import (
     EvaluateReport,
     GroupRow,
     HeadRow,
+    LorenzRow,
     QuantityRow,
     SliceRow,
     SystemRow,
 )
 from feedwell.training.walk import PIPELINE, Walked, relevant_name
 
+WANTED = "what users wanted"
 _QUARTERS = 4
 _FEW = 8
 _MOST_GROUPS = 20
@@ -81,6 +84,9 @@ def report(
         heads=judged.heads,
         calibration=judged.calibration,
         quantities=judged.quantities,
+        funnel=walked.funnel.rows(),
+        sources=walked.funnel.sources(min(bootstrap, 200)),
+        lorenz=_lorenz(by_name, walked, catalog),
         slices=_slices(walked, by_name, metrics, Catalog(items=catalog, group_I=group_I, bootstrap=bootstrap)),
         groups=_groups(inputs, project, by_name[PIPELINE], group_I) if PIPELINE in by_name else (),
         statements=statements([d for d in compared if d.metric.startswith("ndcg")])
@@ -88,6 +94,18 @@ def report(
         + quantity_statements(judged.quantities),
         degraded=dict(walked.degraded),
         cost=dict(cost or {}),
+    )
+
+
+def _lorenz(by_name: Mapping[str, Lists], walked: Walked, catalog: Keys) -> tuple[LorenzRow, ...]:
+    """Of each way of making lists, and of what users wanted: no list should be much less even than that."""
+    shown = {name: Shown.of(lists.ranked_RK, catalog) for name, lists in by_name.items()}
+    wanted = np.concatenate([np.empty(0, np.int64), *walked.relevant])
+    shown[WANTED] = Shown.of(wanted[None, :], catalog)
+    return tuple(
+        LorenzRow(name=name, points=lorenz_points(s.count_I), gini=s.gini)
+        for name, s in shown.items()
+        if s.count_I.any()
     )
 
 

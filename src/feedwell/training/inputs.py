@@ -100,3 +100,20 @@ def measured() -> Iterator[Cost]:
     yield cost
     cost.cpu_s, cost.wall_s = time.process_time() - cpu, time.perf_counter() - wall
     cost.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+class Laps:
+    """What successive stages cost: each `end` closes the stage that began at the last one."""
+
+    def __init__(self) -> None:
+        self.costs: dict[str, Cost] = {}
+        self._cpu, self._wall = time.process_time(), time.perf_counter()
+
+    def end(self, stage: str) -> None:
+        cpu, wall = time.process_time(), time.perf_counter()
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        self.costs[stage] = Cost(cpu_s=cpu - self._cpu, wall_s=wall - self._wall, peak_mb=peak_mb)
+        self._cpu, self._wall = cpu, wall
+
+    def to_dict(self) -> dict[str, dict[str, float]]:
+        return {stage: cost.to_dict() for stage, cost in self.costs.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,11 @@ from feedwell.pipeline.compile import Pipeline
 from feedwell.pipeline.replay import live_of, replay_requests
 from feedwell.training.calibrate import calibration_rows, fit_in_order, stopping_marked
 from feedwell.training.coverage import coverage_rows, declared_rows, label_counts, require_coverage, served_slots
+from feedwell.training.curves import curve_rows
 from feedwell.training.evaluate import Judged, report
 from feedwell.training.fit_data import fit_data
 from feedwell.training.heads import head_rows, models_of
-from feedwell.training.inputs import Inputs, measured
+from feedwell.training.inputs import Inputs, Laps
 from feedwell.training.leakage import batch_reading, future_leaks, require_no_leaks, suspicious
 from feedwell.training.parts import CALIBRATION, Parts, fit_sources
 from feedwell.training.quantities import quantity_rows
@@ -31,6 +32,7 @@ from feedwell.training.report import CoverageRow, EvaluateReport
 from feedwell.training.rows import Names, RowBuilder, Rows, read_as_of_moments, servable
 from feedwell.training.walk import Moments, Walked, asks_of, moments_of, situations, walk
 
+_REPLAY = "replay of the test"
 _TRAIN_SPANS, _CALIBRATION, _TEST = (1, 2), 2, 3
 
 
@@ -48,6 +50,8 @@ class Measured:
     n_exposures: Mapping[str, int]
     labels: Mapping[str, Mapping[str, int]]
     warnings: tuple[str, ...]
+    cost: Mapping[str, Mapping[str, float]]
+    """stage → cpu_s, wall_s, peak_mb"""
 
 
 def measure(
@@ -62,9 +66,10 @@ def measure(
 
     `moments` are the requests to judge by; default: one per situation of the test span, `max_requests` by hash.
     """
-    project = inputs.project
+    project, laps = inputs.project, Laps()
     shown, until = _labelled(inputs, events, cut), project.evaluate.max_requests or max_requests
     span_X = cut.span(shown[USER].to_numpy(), shown[MOMENT].to_numpy())
+    laps.end("exposures and labels")
     warnings: list[str] = []
     train_rows: Rows | None = None
     rankers: Parts | None = None
@@ -72,18 +77,22 @@ def measure(
         inputs.progress("fit sources on the first span", 0, None)
         first = fit_sources(project, fit_data(inputs, events, cut, 1))
         _require_causal(inputs, first, shown, span_X)
+        laps.end("sources on the first span")
         train_rows = _train_rows(inputs, first, events, cut, shown, span_X)
+        laps.end("training rows by replay")
         warnings += [str(leak) for leak in suspicious(train_rows)]
         inputs.progress("fit the ranker", 0, None)
         fitted_on, note = servable(train_rows)
         rankers = fit_in_order(first, fitted_on, _calibrating(cut, fitted_on))
         train_rows = stopping_marked(train_rows, fitted_on, _calibrating(cut, fitted_on))
         warnings += [note] if note else []
+        laps.end("ranker and calibration")
         warnings += getattr(rankers.fitted.get(CALIBRATION), "warnings", ())
     inputs.progress("fit sources on all before the test", 0, None)
     parts = fit_sources(project, fit_data(inputs, events, cut, _TEST))
     if rankers is not None:
         parts = parts.with_rankers(rankers)
+    laps.end("sources on all before the test")
     pipeline = parts.pipeline()
     if moments is None:
         moments = moments_of(situations(events, shown), cut, [_TEST], until, "evaluate")
@@ -91,8 +100,8 @@ def measure(
     if train_rows is not None:
         kept = shown.filter(pa.array(_visited(shown, span_X == _TEST, moments)))
         builder = RowBuilder(inputs, parts.features, events, kept, Names.of_pipeline(pipeline))
-    with measured() as cost:
-        walked = walk(inputs, pipeline, events, cut, moments, builder=builder)
+    walked = walk(inputs, pipeline, events, cut, moments, builder=builder)
+    laps.end(_REPLAY)
     test_rows = builder.build() if builder is not None else None
     seen = _coverage(inputs, parts, pipeline, train_rows, test_rows)
     seen += declared_rows(inputs, parts.features, _learned_frame(events, cut, shown, span_X), known=seen)
@@ -101,7 +110,9 @@ def measure(
     if train_rows is not None and test_rows is not None:
         inputs.progress("judge the heads", 0, None)
         judged = _judged(parts, train_rows, test_rows, _calibrating(cut, train_rows))
-    evaluation = report(inputs, project, cut, walked, judged=judged, cost=cost.to_dict())
+    evaluation = report(inputs, project, cut, walked, judged=judged, cost=laps.to_dict()[_REPLAY])
+    evaluation = replace(evaluation, curves=curve_rows(parts))
+    laps.end("judging")
     return Measured(
         parts=parts,
         moments=moments,
@@ -113,6 +124,7 @@ def measure(
         n_exposures=dict(zip(SPANS, np.bincount(span_X, minlength=4).tolist(), strict=True)),
         labels=label_counts(shown, project),
         warnings=tuple(warnings),
+        cost=laps.to_dict(),
     )
 
 

@@ -143,6 +143,49 @@ class SliceRow(Report):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FunnelRow(Report):
+    """One step from candidates to slates: "retrieved", what took some away ("filter.seen", "cut.light", "not
+    selected"), "shown". `candidates` is a mean per request, `wanted` a share of all that users wanted."""
+
+    step: str
+    candidates: float
+    wanted: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRow(Report):
+    """What a source contributes: candidates per request, its share of the shown slots and of what users wanted, and the
+    shares that no other source brought."""
+
+    name: str
+    candidates: float
+    shown: float
+    shown_alone: float
+    recall: Interval
+    recall_alone: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class LorenzRow(Report):
+    """How evenly slots fall on the catalog: (share of items, share of what they got), those with the least first."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    gini: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveRow(Report):
+    """Loss per round (a tree, an epoch) of one head of a fitted part; `best` is the round that was kept, from 0."""
+
+    part: str
+    head: str
+    train: tuple[float, ...]
+    valid: tuple[float, ...]
+    best: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateReport(Report):
     """The metrics table and what a reader must know: how many requests and users, what is not causal, who won."""
 
@@ -157,6 +200,10 @@ class EvaluateReport(Report):
     heads: tuple[HeadRow, ...] = ()
     calibration: tuple[CalibrationRow, ...] = ()
     quantities: tuple[QuantityRow, ...] = ()
+    funnel: tuple[FunnelRow, ...] = ()
+    sources: tuple[SourceRow, ...] = ()
+    lorenz: tuple[LorenzRow, ...] = ()
+    curves: tuple[CurveRow, ...] = ()
     slices: tuple[SliceRow, ...] = ()
     groups: tuple[GroupRow, ...] = ()
     """The 20 that the pipeline exposed most."""
@@ -208,6 +255,7 @@ class TrainReport(Report):
     score_drift: Mapping[str, float]
     warnings: tuple[str, ...]
     cost: Mapping[str, Mapping[str, float]]
+    """Stage → cpu_s, wall_s, peak_mb; "fit <part>" is a part's share of the refit."""
 
 
 def _plain(value: Any) -> Any:

@@ -23,7 +23,7 @@ from feedwell.training.calibrate import carve_valid, fit_in_order
 from feedwell.training.compare import MOVED, psi
 from feedwell.training.fit_data import fit_data
 from feedwell.training.gates import Refit, champion_of, check_gates, refit_gates
-from feedwell.training.inputs import Cost, Inputs, measured
+from feedwell.training.inputs import Inputs, Laps
 from feedwell.training.measure import Measured, measure
 from feedwell.training.parts import CALIBRATION, RANKERS, Parts, fit_config, fit_sources
 from feedwell.training.report import EvaluateReport, TrainReport
@@ -40,18 +40,18 @@ def train(inputs: Inputs, *, channel: str = CANDIDATE, max_requests: int | None 
     `max_requests` bounds the evaluation where the project does not. A log without events gives a release of what needs
     no training.
     """
-    project = inputs.project
-    costs: dict[str, Cost] = {}
+    project, laps = inputs.project, Laps()
     champion = champion_of(inputs.releases, CHAMPION)
-    with measured() as costs["events and spans"]:
-        inputs.progress("spans", 0, None)
-        view = inputs.view()
-        events, cut = user_events(view, project), spans(view, project.split)
-    with measured() as costs["fit and evaluate"]:
-        found = measure(inputs, events, cut, max_requests=max_requests)
-    with measured() as costs["refit for release"]:
-        inputs.progress("refit for release", 0, None)
-        refit = _refit(inputs, events, cut, found)
+    inputs.progress("spans", 0, None)
+    view = inputs.view()
+    events, cut = user_events(view, project), spans(view, project.split)
+    laps.end("events and spans")
+    found = measure(inputs, events, cut, max_requests=max_requests)
+    before = {**laps.to_dict(), **found.cost}
+    laps = Laps()
+    inputs.progress("refit for release", 0, None)
+    refit = _refit(inputs, events, cut, found)
+    laps.end("refit for release")
     warnings = list(found.warnings)
     warnings += [
         f"scores of {name} moved when fitted on all data (PSI {value:.2f}): the figures may not hold for the release"
@@ -61,7 +61,8 @@ def train(inputs: Inputs, *, channel: str = CANDIDATE, max_requests: int | None 
     told = getattr(refit.parts.fitted.get(CALIBRATION), "warnings", ())
     warnings += [f"fitted on all data: {why}" for why in told if why not in found.warnings]
     gates = check_gates(inputs, events, cut, found, champion) + refit_gates(project, refit)
-    costs |= {f"fit {name}": cost for name, cost in refit.parts.cost.items()}
+    laps.end("gates")
+    fits = {f"fit {name}": cost.to_dict() for name, cost in refit.parts.cost.items()}
     judged = {
         "gates": tuple(g.to_dict() for g in gates),
         "metrics": _headline(found.evaluation),
@@ -82,7 +83,7 @@ def train(inputs: Inputs, *, channel: str = CANDIDATE, max_requests: int | None 
         gates=gates,
         score_drift=refit.drift,
         warnings=tuple(warnings),
-        cost={name: cost.to_dict() for name, cost in costs.items()},
+        cost=before | laps.to_dict() | fits,
     )
 
 

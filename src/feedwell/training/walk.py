@@ -33,6 +33,7 @@ from feedwell.pipeline.compile import Pipeline
 from feedwell.pipeline.gather import gather
 from feedwell.pipeline.notes import Notes
 from feedwell.pipeline.replay import live_of, replay_requests
+from feedwell.training.funnel import Funnel
 from feedwell.training.inputs import Inputs
 from feedwell.training.rows import RowBuilder
 
@@ -122,6 +123,7 @@ class Walked:
     kinds: dict[str, str] = field(default_factory=dict)
     user_features: list[dict[str, float]] = field(default_factory=list)
     degraded: Counter[str] = field(default_factory=Counter)
+    funnel: Funnel = field(default_factory=Funnel)
 
     def lists(self, name: str) -> Lists:
         return Lists.of(self.user_R, self.ranked[name], self.relevant, self.k)
@@ -201,6 +203,7 @@ def walk(
         walked.t_R.append(ask.t)
         relevant, known = relevance.at(ask.user, ask.t, answer.request.skip)
         walked.relevant.append(relevant)
+        walked.funnel.add(answer, relevant)
         walked.known_R.append(known)
         walked.user_features.append({c: answer.request.side.features.get(c, np.nan) for c in _slice_columns(pipeline)})
         if builder is not None:
