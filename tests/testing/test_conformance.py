@@ -12,7 +12,7 @@ from feedwell.core.errors import NotTrained
 from feedwell.core.needs import HistoryNeed
 from feedwell.core.protocols import PartConfig, serve
 from feedwell.testing import Check, checks, sample
-from feedwell.testing.conformance import _COMMON, _OF_KIND
+from feedwell.testing.conformance import COMMON, OF_KIND
 
 
 class Config(PartConfig):
@@ -229,7 +229,7 @@ CASES = {
     ),
     "ends_short_on_nothing": broken(Slate, begin=lambda self, request, rows, shown=None: Step(np.zeros(3))),
 }
-EVERY = {holds.__name__.strip("_"): holds for listed in (_COMMON, *_OF_KIND.values()) for holds in listed}
+EVERY = {holds.__name__.strip("_"): holds for listed in (COMMON, *OF_KIND.values()) for holds in listed}
 
 
 def test_every_check_has_a_part_that_breaks_it():
