@@ -31,6 +31,7 @@ from feedwell.data.interactions import user_events
 from feedwell.data.split import spans
 from feedwell.metrics import difference
 from feedwell.metrics.calibration import Calibration, auc_interval
+from feedwell.nn.likelihoods import objective_losses
 from feedwell.nn.optim import Optimisers
 from feedwell.pipeline.compile import setting_of
 from feedwell.training.calibrate import carve_valid
@@ -46,7 +47,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "shared bottom": {"experts": 1},
     "history off": {"history": 0},
     "items off": {"item_min_count": 10**9},
-    "features off": {"features": ("user_",)},
+    "features off": {},
     "inputs shuffled": {},
 }
 
@@ -88,7 +89,7 @@ def ablations(project: Any, rows: Rows, span_N: Any) -> None:
     for name, kind, config in [(MMOE, MMOE, {}), (XGBOOST, XGBOOST, {}), *((n, MMOE, c) for n, c in VARIANTS.items())]:
         learned = train.ranking
         if name == "features off":
-            config = {"features": tuple(f for f in learned.feature_names if f.startswith(config["features"][0]))[:1]}
+            learned = replace(learned, features_NF=np.full_like(learned.features_NF, np.nan))
         if name == "inputs shuffled":
             learned = _shuffled(learned)
         part: Any = find("scorer", kind)
@@ -99,7 +100,7 @@ def ablations(project: Any, rows: Rows, span_N: Any) -> None:
         told = ""
         if kind == MMOE:
             c = made.curves
-            told = f"train {_rounded(c.train)}, valid {_rounded(c.valid)}, epoch {c.best + 1} kept, {c.rows_per_s:,.0f} rows/s"
+            told = f"train {_rounded(c.train)}, valid {_rounded(c.valid)}, epoch {c.best + 1} kept"
         print(f"# {name}: {watch}; {told}", flush=True)
     for objective in predicted[MMOE]:
         _compare(objective, train, judged, {name: p[objective] for name, p in predicted.items()})
@@ -117,9 +118,8 @@ def _compare(objective: str, train: Rows, judged: Rows, p_of: dict[str, Any]) ->
     print("| | AUC within users | AUC | log loss |\n|---|---|---|---|")
     for name, found in stats.items():
         over_all = auc_interval(user, y, p_of[name], bootstrap=100)
-        print(
-            f"| {name} | {cell(found.interval('grouped_auc'))} | {cell(over_all)} | {cell(found.interval('log_loss'))} |"
-        )
+        within, loss = found.interval("grouped_auc"), found.interval("log_loss")
+        print(f"| {name} | {cell(within)} | {cell(over_all)} | {cell(loss)} |")
     for other in list(stats)[1:]:
         told = []
         for metric in ("grouped_auc", "log_loss"):
@@ -158,8 +158,6 @@ def speed(n: int = 60_000) -> None:
 
 def _bare_rows_per_s(made: Any) -> float:
     """The same network, losses and optimisers; batches are slices of tensors that lie ready in memory."""
-    from feedwell.nn.likelihoods import objective_losses
-
     network, columns = made._model.network, made._model.sample
     size = made.config.batch_size
     whole = columns.take(torch.arange(columns.n_rows))
@@ -213,7 +211,7 @@ def _score_against_floor(made: Any, n: int = 500) -> None:
     one, other = _median_ms(lambda: graph.score(**inputs)), _median_ms(floor)
     weights = sum(a * b for a, b in shapes)
     print(
-        f"score of {n}: {one:.2f} ms, its {len(shapes)} products ({weights:,} weights) {other:.2f} ms: {one / other:.2f} x"
+        f"score of {n}: {one:.2f} ms, its {len(shapes)} products ({weights:,} weights) {other:.2f}: {one / other:.2f} x"
     )
 
 

@@ -254,6 +254,13 @@ def test_rows_that_do_not_say_whose_they_are_are_told():
         made().fit(replace(world(20), labels={"click": np.full(200, np.nan)}))
 
 
+def test_training_tells_how_far_it_is():
+    part, told = made(epochs=2), []
+    part.progress = lambda *args: told.append(args)
+    part.fit(world(60))
+    assert told[-1] == ("fit ranker; at most 0 s left", 2, 2)
+
+
 def test_loss_weights_shift_what_is_learned():
     rows = world(200)
     losses = []

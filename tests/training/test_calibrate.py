@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,8 @@ class Boastful:
         seed: int = fit(0)
 
     needs = ()
+
+    progress = None
 
     def __init__(self, config, setting):
         self.config = config
@@ -72,6 +76,12 @@ def rows_of(n=4000, seed=0):
         t_N=keys_N // 10,
     )
     return Rows(ranking=ranking, exposed_N=keys_N % 2 == 0)
+
+
+def test_whoever_fits_for_long_may_tell_how_far_it_is():
+    told = []
+    parts = fit_in_order(replace(PARTS, progress=told.append), rows_of(200), np.arange(200) >= 160)
+    assert parts.fitted["ranker"].progress == told.append
 
 
 def test_each_step_has_its_own_stretch_in_the_order_of_time():

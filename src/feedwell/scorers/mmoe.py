@@ -20,7 +20,7 @@ from feedwell.core.needs import HistoryNeed, Need
 from feedwell.core.protocols import Examples, Histories, RankingRows, Setting, fit
 from feedwell.core.registry import scorer
 from feedwell.core.request import History, Keys, Request
-from feedwell.nn.config import LoopConfig, Run
+from feedwell.nn.config import LoopConfig, Progress, Run, silent
 from feedwell.nn.curves import FILE as CURVES
 from feedwell.nn.curves import Curves
 from feedwell.nn.inference import Graph
@@ -116,6 +116,7 @@ class Mmoe:
     def __init__(self, config: Config, setting: Setting) -> None:
         self.config = config
         self._setting = setting
+        self.progress: Progress = silent
         self._model: _Model | None = None
         self._events = config.history_events or _event_types(setting)
         self._history = HistoryNeed(self._events, max(1, config.history))
@@ -172,7 +173,7 @@ class Mmoe:
         columns = columns_of_rows(rows, inputs, self._histories(rows), self._history.n)
         architecture = Architecture(**{name: getattr(self.config, name) for name in Architecture.__dataclass_fields__})
         sizes = inputs.sizes(len(self._events), len(made))
-        run = Run(name=f"fit {self._setting.name}", seed=self._setting.seed)
+        run = Run(name=f"fit {self._setting.name}", seed=self._setting.seed, progress=self.progress)
         network, curves = train(columns, targets, rows, lambda: Network(sizes, architecture), self.config, run)
         self._model = _Model(
             names=tuple(n for n in rows.feature_names if n in (*inputs.user.names, *inputs.item.names)),

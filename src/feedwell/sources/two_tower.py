@@ -31,7 +31,7 @@ from feedwell.core.needs import ColumnNeed, FeatureNeed, HistoryNeed, Need
 from feedwell.core.protocols import Examples, Interactions, Setting, fit, serve
 from feedwell.core.registry import source
 from feedwell.core.request import NO_KEYS, Keys, Request
-from feedwell.nn.config import LoopConfig, Run
+from feedwell.nn.config import LoopConfig, Progress, Run, silent
 from feedwell.nn.curves import Curves
 from feedwell.sources._source import NOTHING, SourceConfig, best_scores, not_trained, positive_events, wanted
 from feedwell.sources._towers import Columns, Ints, Matrix, Towers, ages, places
@@ -150,6 +150,7 @@ class TwoTower:
         self.config = config
         self.curves = Curves()
         self._setting = setting
+        self.progress: Progress = silent
         self._events = positive_events(config.events, setting)
         self._need = HistoryNeed(self._events, config.history)
         self._user_columns = setting.user_columns if config.user_columns is None else config.user_columns
@@ -212,7 +213,7 @@ class TwoTower:
                 category_EC=category_EC,
                 category_sizes=users.sizes,
             ),
-            Run(name=self._setting.name, seed=self._setting.seed),
+            Run(name=f"fit {self._setting.name}", seed=self._setting.seed, progress=self.progress),
         )
         self._model = _Model(
             shelf=_shelf(towers, keys_I, id_I, static_IS, category_IC),

@@ -75,7 +75,7 @@ def measure(
     rankers: Parts | None = None
     if project.ranker is not None:
         inputs.progress("fit sources on the first span", 0, None)
-        first = fit_sources(project, fit_data(inputs, events, cut, 1))
+        first = fit_sources(project, fit_data(inputs, events, cut, 1), inputs.progress)
         _require_causal(inputs, first, shown, span_X)
         laps.end("sources on the first span")
         train_rows = _train_rows(inputs, first, events, cut, shown, span_X)
@@ -89,7 +89,7 @@ def measure(
         laps.end("ranker and calibration")
         warnings += getattr(rankers.fitted.get(CALIBRATION), "warnings", ())
     inputs.progress("fit sources on all before the test", 0, None)
-    parts = fit_sources(project, fit_data(inputs, events, cut, _TEST))
+    parts = fit_sources(project, fit_data(inputs, events, cut, _TEST), inputs.progress)
     if rankers is not None:
         parts = parts.with_rankers(rankers)
     laps.end("sources on all before the test")

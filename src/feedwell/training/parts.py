@@ -11,7 +11,7 @@ from feedwell.core.project import Project
 from feedwell.core.protocols import Interactions, RankingRows, learns
 from feedwell.features import FeatureSet
 from feedwell.pipeline.compile import Pipeline, compile_features, compile_pipeline, make_part, part_names
-from feedwell.training.inputs import Cost, measured
+from feedwell.training.inputs import Cost, Progress, measured, silent
 
 RANKER = "ranker"
 RANKERS = ("light", RANKER)
@@ -28,6 +28,7 @@ class Parts:
     features: FeatureSet
     fitted: Mapping[str, Any]
     cost: Mapping[str, Cost]
+    progress: Progress = silent
 
     def with_rankers(self, rankers: Parts) -> Parts:
         """These with the rankers of others."""
@@ -47,7 +48,7 @@ class Parts:
         return found if calibration is None or not calibrated else calibration.calibrated(found)
 
 
-def fit_sources(project: Project, data: Interactions) -> Parts:
+def fit_sources(project: Project, data: Interactions, progress: Progress = silent) -> Parts:
     """Every source that learns, fitted; filters, slates and live sources have nothing to fit."""
     fitted, costs = {}, {}
     for name in part_names(project):
@@ -56,18 +57,18 @@ def fit_sources(project: Project, data: Interactions) -> Parts:
         part = make_part(project, name)
         if learns(part):
             with measured() as cost:
-                part.fit(data)
+                _told(part, progress).fit(data)
             fitted[name], costs[name] = part, cost
-    return Parts(project=project, features=compile_features(project), fitted=fitted, cost=costs)
+    return Parts(project=project, features=compile_features(project), fitted=fitted, cost=costs, progress=progress)
 
 
-def fit_rankers(project: Project, features: FeatureSet, rows: RankingRows) -> Parts:
+def fit_rankers(project: Project, features: FeatureSet, rows: RankingRows, progress: Progress = silent) -> Parts:
     """The declared rankers, light and heavy, fitted on the same rows."""
     fitted, costs = {}, {}
     for name in (name for name in RANKERS if name in part_names(project)):
         part = make_part(project, name)
         with measured() as cost:
-            part.fit(rows)
+            _told(part, progress).fit(rows)
         fitted[name], costs[name] = part, cost
     return Parts(project=project, features=features, fitted=fitted, cost=costs)
 
@@ -79,6 +80,13 @@ def fit_calibration(rankers: Parts, rows: RankingRows) -> Parts:
         part.fit(replace(rows, predictions=rankers.fitted[RANKER].predict(rows)))
     fitted, costs = {**rankers.fitted, CALIBRATION: part}, {**rankers.cost, CALIBRATION: cost}
     return replace(rankers, fitted=fitted, cost=costs)
+
+
+def _told(part: Any, progress: Progress) -> Any:
+    """The part; one that fits for long has an attribute `progress` to tell how far it is."""
+    if hasattr(part, "progress"):
+        part.progress = progress
+    return part
 
 
 def fit_config(part: Any) -> dict[str, Any]:

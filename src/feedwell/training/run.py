@@ -91,7 +91,7 @@ def _refit(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured) -> R
     """Sources on everything; the ranker on the rows of all spans, the stretch before the last kept for early stopping,
     the last for calibration."""
     project = inputs.project
-    final = fit_sources(project, fit_data(inputs, events, cut, 4))
+    final = fit_sources(project, fit_data(inputs, events, cut, 4), inputs.progress)
     if found.train is None or found.test is None:
         return Refit(parts=final, positives={}, drift={})
     rows, _ = servable(join([found.train, found.test]))
