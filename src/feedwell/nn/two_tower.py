@@ -75,22 +75,19 @@ class Towers(nn.Module):
             weight_BL = F.dropout(weight_BL, self.dropout)
         return weight_BL
 
-    def user(
-        self,
-        id_BL: Tensor,
-        static_IS: Tensor,
-        row_BL: Tensor,
-        weight_BL: Tensor,
-        numbers_BF: Tensor,
-        category_BC: Tensor,
-    ) -> Tensor:
-        """user_BD from the pooled history (`row_BL` rows of `static_IS`) and the user's own columns."""
+    def pooled(self, id_BL: Tensor, static_IS: Tensor, row_BL: Tensor, weight_BL: Tensor) -> Tensor:
+        """The weighted histories: embeddings by `id_BL`, static numbers by `row_BL` of all items'."""
         few_U, of_BL = torch.unique(id_BL, return_inverse=True)
         pooled_BD = F.embedding_bag(of_BL, self.history(few_U), per_sample_weights=weight_BL, mode="sum")
         pooled_BS = F.embedding_bag(row_BL, static_IS, per_sample_weights=weight_BL, mode="sum")
+        both_BD: Tensor = pooled_BD + self.history_static(pooled_BS)
+        return both_BD
+
+    def user(self, pooled_BD: Tensor, numbers_BF: Tensor, category_BC: Tensor) -> Tensor:
+        """user_BD from the pooled history and the user's own columns."""
         own = [numbers_BF, *(table(category_BC[:, c]) for c, table in enumerate(self.user_category))]
         hidden_BH = torch.relu(self.user_in(torch.cat(own, 1)))
-        return self._unit(pooled_BD + self.history_static(pooled_BS) + self.user_out(hidden_BH))
+        return self._unit(pooled_BD + self.user_out(hidden_BH))
 
     def item(self, id_M: Tensor, static_MS: Tensor, category_MC: Tensor) -> Tensor:
         """item_MD from the id's row (0: none of its own) and the item's columns."""

@@ -174,8 +174,8 @@ class Loss:
         """user_BD of the samples."""
         id_BL = self._ids(histories.row_BL)
         weight_BL = self.network.weights_BL(id_BL, histories.place_BL, histories.age_BL, histories.there_BL)
-        own = batch["numbers"], batch["categories"]
-        return self.network.user(id_BL, self.static_IS, histories.row_BL, weight_BL, *own)
+        pooled_BD = self.network.pooled(id_BL, self.static_IS, histories.row_BL, weight_BL)
+        return self.network.user(pooled_BD, batch["numbers"], batch["categories"])
 
     def _ids(self, row_X: Tensor) -> Tensor:
         """The items' own embeddings. Both towers must do without some: that is how they meet an item that is new."""
