@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from feedwell.workspace import open as open
+    from feedwell.workspace import simulate as simulate
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "open"]
+__all__ = ["__version__", "open", "simulate"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "open":
-        from feedwell.workspace import open as open_workspace
+    if name in ("open", "simulate"):
+        from feedwell import workspace
 
-        return open_workspace
+        return getattr(workspace, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

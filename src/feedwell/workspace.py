@@ -25,6 +25,9 @@ from feedwell.data.interactions import user_events
 from feedwell.data.quarantine import scrub
 from feedwell.data.split import spans
 from feedwell.features import FeatureSet, asof
+from feedwell.jobs.plan import Plan
+from feedwell.jobs.simulate import Simulation
+from feedwell.jobs.simulate import simulate as run_simulation
 from feedwell.pipeline.compile import compile_features
 from feedwell.pipeline.cursor import secret_of
 from feedwell.pipeline.explain import explain
@@ -56,6 +59,11 @@ def open(folder: str | Path = ".", *, environment: str | None = None, clock: Clo
     """The workspace of a project's folder. UsageError: it has none; ProjectError: all that is wrong with its file."""
     path = Path(folder)
     return Workspace(path, load_project(path, environment=environment), read_text(path), clock or SystemClock())
+
+
+def simulate(plan: Plan | None = None, seed: int = 0, *, progress: Progress | None = None) -> Simulation:
+    """The closed loop of one simulated world: each arm's true reward by round; see `feedwell.jobs.simulate`."""
+    return run_simulation(plan or Plan(), seed, lambda folder, clock: open(folder, clock=clock), progress=progress)
 
 
 class Workspace:

@@ -18,7 +18,10 @@ from feedwell.core.errors import FeedwellError
 
 _UsageError: Any = typer.BadParameter.__base__  # click's, which typer may carry inside itself
 _FOLDER = Path(__file__).parent
-_ORDER = "init demo check ingest features train evaluate publish rollback serve recommend explain forget doctor bench"
+_ORDER = (
+    "init demo check ingest features train evaluate publish rollback serve recommend explain simulate forget doctor "
+    "bench"
+)
 
 
 class LazyGroup(TyperGroup):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -74,6 +75,12 @@ class PopularPolicy:
         self._clicks_N: Float = np.zeros(0)
         self._as_of = 0
         self._seen: dict[str, set[int]] = defaultdict(set)
+
+    def greedy(self) -> PopularPolicy:
+        """What has counted the same so far and from now on shows the most popular, nearly without chance."""
+        twin = deepcopy(self)
+        twin._temperature, twin._epsilon = 0.01, 0.0
+        return twin
 
     def choose(self, request: SessionRequest, live_N: Int) -> Chosen:
         self._age(request.ts, size=int(live_N[-1]) + 1 if len(live_N) else 0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy, deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +44,18 @@ class World:
         self._timetable = Timetable(config, seed, self._nature.people)
         self._roots = {name: noise.channel(seed, name) for name in ("examines", "comes", "goes on")}
         self._onboarding = list(self._first_follows())
+
+    def fork(self) -> World:
+        """A second world with the same past: from here on the two differ by what is served in them, and only by that.
+
+        Costs nothing next to living that past again; `shift` of one does not reach the other.
+        """
+        twin = copy(self)
+        twin._nature = replace(self._nature, tastes=deepcopy(self._nature.tastes))
+        twin._memory = deepcopy(self._memory)
+        twin._appeal = Appeal(twin._nature, twin._memory)
+        twin._actions = Actions(self.config, self.seed, twin._nature.catalog, twin._memory)
+        return twin
 
     def sessions(self, start_ts: int, end_ts: int) -> Iterator[SessionRequest]:
         """The requests of [start_ts, end_ts) in order of time.
