@@ -94,7 +94,7 @@ def print_verdict(judged: Verdict) -> None:
     print(f"retrained - frozen: {judged.gain}; last round {judged.last_gain}; a page {judged.gain_per_request}")
     for name, share in judged.shares.items():
         print(f"share of the oracle's lead closed, {name}: {share}")
-    print(f"{judged.retrainings} retrainings, {judged.refused} refused")
+    print(f"{judged.retrainings} retrainings, {judged.refused} refused; first releases forced: {judged.first_refused}")
     print(judged.statement())
 
 

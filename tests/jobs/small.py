@@ -2,5 +2,5 @@
 
 from feedwell.jobs.plan import Plan
 
-SMALL = Plan(preset="news", factor=0.12, history_days=2, rounds=2, learn_from=40, judge_on=20)
+SMALL = Plan(preset="news", factor=0.15, history_days=3, rounds=2, learn_from=50, judge_on=25)
 SEED = 1003

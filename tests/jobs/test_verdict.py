@@ -22,6 +22,7 @@ from feedwell.jobs.system_arm import Retrained
 from feedwell.jobs.verdict import Estimate, verdict
 
 PLAN = Plan(preset="shop", rounds=3)
+FIRST = Retrained(release_id="first", refused="too few users")
 BASE = {RANDOM: 1.0, "popular": 1.5, "logging": 1.2, FROZEN: 2.0, RETRAINED: 2.5, ORACLE: 5.0}
 
 
@@ -38,7 +39,7 @@ def simulation(seed: int, *, plan: Plan = PLAN, shift: float = 0.0, **reward: fl
                 arm=arm, round=number, requests=10, reward=value, per_request=value / 2, cpu_s=1.0, retrained=came
             )
             rounds.append(one)
-    return Simulation(plan=plan, seed=seed, rounds=tuple(rounds), prepare_cpu_s=2.0)
+    return Simulation(plan=plan, seed=seed, rounds=tuple(rounds), prepare_cpu_s=2.0, first_release=FIRST)
 
 
 def test_the_gain_is_paired_by_seed_and_leaves_the_first_round_out() -> None:
@@ -65,7 +66,7 @@ def test_shares_are_of_the_gap_between_floor_and_oracle() -> None:
 
 def test_refused_releases_are_counted() -> None:
     found = verdict([simulation(seed) for seed in range(4)])
-    assert (found.retrainings, found.refused) == (8, 4)
+    assert (found.retrainings, found.refused, found.first_refused) == (8, 4, 4)
 
 
 def test_one_seed_is_no_proof_and_a_loss_is_called_a_loss() -> None:

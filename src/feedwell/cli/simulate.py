@@ -60,5 +60,9 @@ def print_verdict(out: Console, judged: Verdict) -> None:
     shares = [[name, str(share)] for name, share in judged.shares.items()]
     out.print(table("Share of the oracle's lead that is closed, from round 2 on", ["", "share"], shares))
     out.print(f"{RETRAINED} minus {FROZEN}: {judged.gain}; in the last round {judged.last_gain}", markup=False)
-    out.print(f"{judged.retrainings} retrainings, {judged.refused} releases refused", markup=False)
+    out.print(
+        f"{judged.retrainings} retrainings, {judged.refused} releases refused; first releases that "
+        f"would have been: {judged.first_refused}",
+        markup=False,
+    )
     out.print(judged.statement(), markup=False)

@@ -58,6 +58,8 @@ class Simulation:
     seed: int
     rounds: tuple[Round, ...]
     prepare_cpu_s: float
+    first_release: Retrained
+    """The release that both arms begin with: it serves even where the gates would have kept it back, and says so."""
 
     @property
     def refused(self) -> int:
@@ -82,7 +84,11 @@ class Simulation:
             for r in data["rounds"]
         )
         return Simulation(
-            plan=Plan(**data["plan"]), seed=data["seed"], rounds=rounds, prepare_cpu_s=data["prepare_cpu_s"]
+            plan=Plan(**data["plan"]),
+            seed=data["seed"],
+            rounds=rounds,
+            prepare_cpu_s=data["prepare_cpu_s"],
+            first_release=_retrained(data["first_release"]),
         )
 
 
@@ -92,7 +98,7 @@ def simulate(plan: Plan, seed: int, open_system: OpenSystem, *, progress: Progre
     with TemporaryDirectory(prefix="feedwell-simulate-") as folder, ExitStack() as opened:
         begin = time.process_time()
         told("history and first release", 0, None)
-        world, logging = _prepared(plan, seed, Path(folder) / RETRAINED, open_system)
+        world, logging, first = _prepared(plan, seed, Path(folder) / RETRAINED, open_system)
         prepare_cpu_s = time.process_time() - begin
         shutil.copytree(Path(folder) / RETRAINED, Path(folder) / FROZEN)
         arms: list[Arm] = list(_policies(world, logging, seed))
@@ -106,22 +112,29 @@ def simulate(plan: Plan, seed: int, open_system: OpenSystem, *, progress: Progre
             for arm in arms:
                 told(f"round {number} of {plan.rounds}: {arm.name}", 0, None)
                 rounds.append(_lived(arm, plan, number))
-    return Simulation(plan=plan, seed=seed, rounds=tuple(rounds), prepare_cpu_s=round(prepare_cpu_s, 2))
+    return Simulation(
+        plan=plan, seed=seed, rounds=tuple(rounds), prepare_cpu_s=round(prepare_cpu_s, 2), first_release=first
+    )
 
 
-def _prepared(plan: Plan, seed: int, folder: Path, open_system: OpenSystem) -> tuple[World, PopularPolicy]:
-    """The world after its history, the policy that made it, and in `folder` the project with its first release."""
+def _prepared(plan: Plan, seed: int, folder: Path, open_system: OpenSystem) -> tuple[World, PopularPolicy, Retrained]:
+    """The world after its history, the policy that made it, and in `folder` the project with its first release.
+
+    The gates judge that one, too, but it serves whatever they say: without it there would be nothing to retrain.
+    """
     world, logging = World(plan.world, seed), PopularPolicy(seed)
     folder.mkdir()
     write(record_history(world, logging, plan.history_days), plan, folder)
     system = open_system(folder, ManualClock(plan.start_ts))
     try:
         system.ingest()
-        system.train(max_requests=plan.judge_on)
-        system.publish()
+        report = system.train(max_requests=plan.judge_on)
+        refused = "; ".join(f"{gate.name}: {gate.why}" for gate in report.gates if not gate.passed)
+        system.publish(force=bool(refused))
     finally:
         system.close()
-    return world, logging
+    first = Retrained(release_id=report.release_id, refused=refused, warnings=report.warnings)
+    return world, logging, first
 
 
 def _policies(world: World, logging: PopularPolicy, seed: int) -> Iterator[Arm]:

@@ -71,6 +71,8 @@ class Verdict:
     shares: dict[str, Estimate]
     retrainings: int
     refused: int
+    first_refused: int
+    """Seeds whose first release the gates would have kept back; it serves both arms all the same."""
     cpu_s: dict[str, float]
     """Mean CPU seconds a seed."""
 
@@ -128,6 +130,7 @@ def verdict(simulations: Sequence[Simulation]) -> Verdict:
         },
         retrainings=sum(1 for s in simulations for r in s.rounds if r.retrained is not None),
         refused=sum(s.refused for s in simulations),
+        first_refused=sum(bool(s.first_release.refused) for s in simulations),
         cpu_s={
             "prepare": float(np.mean([s.prepare_cpu_s for s in simulations])),
             **{arm: float(np.mean([s.cpu_s(arm) for s in simulations])) for arm in ARMS},

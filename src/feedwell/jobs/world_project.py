@@ -6,6 +6,8 @@ life, so that every arm and baseline chooses among the same items.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,9 @@ FOLDER = "world"
 _UNITS = {"dwell": ("s", 1000), "price": ("money", 100)}
 _QUICK, _SLOW = "2h", "12h"
 """Attribution windows: of what people do at once, and of what they do later that day."""
+LEAST_POSITIVES = 15
+"""An outcome rarer than this in the history is no objective: its head would be noise times a large weight, and the gate
+on the refit's labels would refuse most releases."""
 
 
 def write(history: WorldHistory, plan: Plan, folder: Path) -> None:
@@ -27,7 +32,8 @@ def write(history: WorldHistory, plan: Plan, folder: Path) -> None:
     items = with_expiry(history.items, plan.world)
     paged = WorldHistory(events=_paged(history.events), items=items, users=history.users, slates=history.slates)
     paged.write(folder / FOLDER)
-    (folder / "feedwell.toml").write_text(project_text(plan), encoding="utf-8")
+    happened = Counter(history.events["type"].to_pylist())
+    (folder / "feedwell.toml").write_text(project_text(plan, happened), encoding="utf-8")
 
 
 def with_expiry(items: pa.Table, config: WorldConfig) -> pa.Table:
@@ -36,10 +42,10 @@ def with_expiry(items: pa.Table, config: WorldConfig) -> pa.Table:
     return items.append_column("expires_at", pc.add(items["created_at"], life))
 
 
-def project_text(plan: Plan) -> str:
-    """`feedwell.toml`."""
+def project_text(plan: Plan, happened: Mapping[str, int]) -> str:
+    """`feedwell.toml`. `happened`: event type → how often in the history."""
     config = plan.world
-    on_items = [action for action in config.actions if action.object == "item"]
+    on_items = [a for a in config.actions if a.object == "item" and happened.get(a.name, 0) >= LEAST_POSITIVES]
     follows = any(action.object == "creator" for action in config.actions)
     priced = config.price_median is not None
     return "".join(
@@ -253,6 +259,7 @@ bootstrap = 200
 
 [gates]
 min_users = {min_users}                   # a small world, judged on a sample
+max_drift = 20.0                 # heads of rare outcomes move when there is little data
 
 [serving]
 fallback = ["popular"]
