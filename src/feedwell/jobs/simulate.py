@@ -130,10 +130,10 @@ def _prepared(plan: Plan, seed: int, folder: Path, open_system: OpenSystem) -> t
         system.ingest()
         report = system.train(max_requests=plan.judge_on)
         refused = "; ".join(f"{gate.name}: {gate.why}" for gate in report.gates if not gate.passed)
-        system.publish(force=bool(refused))
+        release_id = system.publish(force=bool(refused))
     finally:
         system.close()
-    first = Retrained(release_id=report.release_id, refused=refused, warnings=report.warnings)
+    first = Retrained(release_id=release_id, refused=refused, warnings=report.warnings)
     return world, logging, first
 
 
