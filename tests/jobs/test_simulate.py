@@ -23,6 +23,9 @@ from feedwell.jobs.world_project import write
 from tests.jobs.small import SEED, SMALL
 
 
+pytestmark = pytest.mark.timeout(900)  # about 25 CPU-s in all; a busy machine stretches them
+
+
 class Watched:
     """An arm that remembers what it served, and whether all of it was there to be chosen."""
 
