@@ -22,7 +22,6 @@ from feedwell.jobs.system_arm import SystemArm
 from feedwell.jobs.world_project import write
 from tests.jobs.small import SEED, SMALL
 
-
 pytestmark = pytest.mark.timeout(900)  # about 25 CPU-s in all; a busy machine stretches them
 
 
