@@ -259,14 +259,15 @@ def cold(bench: Bench, curves: dict[str, Any], options: dict[str, Any]) -> None:
     task = bench.cold()
     assert task.allowed is not None
     full = fitted(bench, task.data, curves, "cold items", **options)
+    # Popularity as it was known has no count of any of them: that is chance. Not by key, which is the order in which
+    # the log first named them, so that it tells of what was yet to come.
     rng = np.random.default_rng(0)
     future: dict[int, int] = {}
     for item in bench.events.item_E[(bench.span_E < 3) & bench.liked_E].tolist():
         future[item] = future.get(item, 0) + 1
     rows = {
         "two_tower": answers_of(task, full),
-        "random": [rng.permutation(task.allowed) for _ in task.requests],
-        "popularity (none has a count)": by_count(task, task.count_I, task.allowed),
+        "chance, as popularity without counts": [rng.permutation(task.allowed) for _ in task.requests],
         "popularity that knows the future": by_count(task, future, task.allowed),
     }
     print(f"{len(task.allowed)} cold items, of which only the towers' columns and content are known")
