@@ -28,7 +28,7 @@ from feedwell.metrics.calibration import Reliability, log_losses
 from feedwell.pipeline.compile import compile_features, setting_of
 from feedwell.training.calibrate import calibration_rows, fit_in_order
 from feedwell.training.measure import measure
-from feedwell.training.parts import CALIBRATION, RANKER, Parts, predicted
+from feedwell.training.parts import CALIBRATION, Parts
 from feedwell.training.rows import Names, Rows, batch_features, servable
 from feedwell.workspace import Workspace
 
@@ -89,7 +89,7 @@ def choose(case: Case) -> None:
     """Out-of-fold error by method and by the number of outcomes that it was fitted on."""
     rows = case.calibration
     setting = setting_of(case.parts.project, CALIBRATION)
-    p = predicted(case.parts.fitted[RANKER], rows.ranking)
+    p = dict(case.parts.predict(rows.ranking, calibrated=False))
     print("| objective | outcomes to fit on | method | ECE | log loss | minus as predicted |\n" + "|---" * 6 + "|")
     for name in p:
         for share in SHARES:
@@ -156,9 +156,11 @@ def _views(workspace: Workspace, requests: int) -> Case:
         group_N=np.unique(np.stack([t_X, user_X], axis=1), axis=0, return_inverse=True)[1].reshape(-1),
         weight_N=np.ones(len(user_X)),
         valid_N=np.zeros(len(user_X), np.bool_),
+        user_N=user_X,
+        item_N=shown["item"].to_numpy(),
+        t_N=t_X,
     )
-    every_X = np.ones(len(user_X), np.bool_)
-    rows = Rows(ranking=ranking, user_N=user_X, item_N=shown["item"].to_numpy(), t_N=t_X, exposed_N=every_X)
+    rows = Rows(ranking=ranking, exposed_N=np.ones(len(user_X), np.bool_))
     span_X = cut.span(user_X, t_X)
     before, kept, test = (
         rows.take(keep) for keep in (span_X < TEST_SPAN, span_X == CALIBRATION_SPAN, span_X == TEST_SPAN)

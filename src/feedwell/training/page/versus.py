@@ -33,7 +33,7 @@ def alternatives(content: Content) -> Figure | None:
     names = list(ordered[0].metrics)
     return Figure(
         id="alternatives",
-        title=f"{metric_name(metric)} of every way to make the lists",
+        title=_values_sentence(content),
         caption="Dots are means over requests, lines 95 % intervals by user. All answer the same requests.",
         heads=("made by", metric_name(metric)),
         rows=tuple(
@@ -72,7 +72,7 @@ def gains(content: Content) -> Figure | None:
     scale = Scale.over(v for row in rows for v in ends(row.difference))
     return Figure(
         id="gains",
-        title=gain_sentence(content),
+        title=_hardest_sentence(rows),
         caption="The difference on the same requests, with its 95 % interval; left of the line the alternative is "
         "better. The table says how large a difference would have shown four times in five.",
         heads=("pipeline minus", f"difference in {metric_name(rows[0].metric)}"),
@@ -120,6 +120,21 @@ def gain_sentence(content: Content) -> str:
     beaten = f"beats {len(won)} of {_any_of(n)} on {metric} but " if won else ""
     where = "" if won else f" on {metric}"
     return f"The pipeline {beaten}is worse than {listed(lost)}{where}"
+
+
+def _values_sentence(content: Content) -> str:
+    ours, others = content.pipeline, content.others
+    if ours is None or not others:
+        return f"{metric_name(content.metric)} of every way to make the lists"
+    value, theirs = (figure(row.metrics[content.metric].value) for row in (ours, others[0]))
+    return f"{metric_name(content.metric)} is {value} for the pipeline, {theirs} for {system_name(others[0].name)}"
+
+
+def _hardest_sentence(rows: list[DifferenceRow]) -> str:
+    """The difference to the alternative that is hardest to beat."""
+    row = min(rows, key=lambda d: d.difference.value)
+    gap = f"{signed(row.difference.value)} ({_verdict(row)[1]})"
+    return f"Hardest to beat is {system_name(row.than)}: {gap}"
 
 
 def _any_of(n: int) -> str:

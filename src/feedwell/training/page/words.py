@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from feedwell.metrics import Interval
 
 MISSING = "–"
+_HARD = "\N{NO-BREAK SPACE}"
 _METRICS = {"ndcg": "NDCG", "mrr": "MRR", "hit_rate": "hit rate"}
 _MICRO = 1_000_000
 
@@ -61,7 +62,7 @@ def between(found: Interval, *, sign: bool = False) -> str:
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
         return ""
     show = signed if sign else figure
-    return f"{show(found.low)} to {show(found.high)}"
+    return f"{show(found.low)}{_HARD}to{_HARD}{show(found.high)}"
 
 
 def bracket(found: Interval) -> str:
