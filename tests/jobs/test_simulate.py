@@ -193,4 +193,4 @@ def test_a_plan_that_cannot_run_is_refused() -> None:
         with pytest.raises(UsageError, match=next(iter(wrong))):
             Plan(**wrong)
     with pytest.raises(UsageError, match="'sociable' is unknown"):
-        Plan(preset="sociable").world
+        Plan(preset="sociable")

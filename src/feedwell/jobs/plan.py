@@ -30,6 +30,7 @@ class Plan:
         for name, least in (("history_days", 2), ("rounds", 1), ("days_per_round", 1), ("learn_from", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"a simulation's {name} is {getattr(self, name)}, expected at least {least}")
+        preset(self.preset)  # a UsageError names the presets that there are
         if not self.factor > 0:
             raise UsageError(f"a simulation's factor is {self.factor}, expected a positive number")
 

@@ -281,3 +281,31 @@ def test_impossible_questions_are_refused() -> None:
         preset("bank")
     with pytest.raises(UsageError, match="needs 'cart' declared before it"):
         replace(SMALL, actions=(Action(name="buy", after="cart", bias=0.0, slope=1.0),))
+
+
+def test_a_fork_has_the_same_past_and_a_future_of_its_own() -> None:
+    world = World(preset("news", 0.1), 3)
+    policy = RandomPolicy(3)
+    start = world.config.start_ts
+
+    def day_of(one: World, day: int) -> list[WorldEvent]:
+        events: list[WorldEvent] = []
+        for request in one.sessions(start + day * DAY, start + (day + 1) * DAY):
+            rows = policy.choose(request, one.live_rows(request.ts)).rows_n
+            events += one.respond(request, [f"i{row}" for row in rows])
+        return events
+
+    day_of(world, 0)
+    twin, other = world.fork(), world.fork()
+    assert day_of(twin, 1) == day_of(world, 1) != []
+    # What is served or shifted in one does not reach the other.
+    other.shift(start + DAY)
+    assert (other.tastes(start + 2 * DAY) != twin.tastes(start + 2 * DAY)).any()
+    first = next(twin.sessions(start + 2 * DAY, start + 3 * DAY))
+    items = world.live_items(first.ts)[:5]
+    before = other.fork().true_utility(first.user_id, items, first.ts)
+    other.respond(first, items)
+    assert (other.true_utility(first.user_id, items, first.ts + 1) != before).any()
+    assert (
+        world.true_utility(first.user_id, items, first.ts) == twin.true_utility(first.user_id, items, first.ts)
+    ).all()
