@@ -29,6 +29,7 @@ path, .bar { fill: none; stroke: #6e7781; stroke-width: 1.5 } .bar { opacity: .6
 .retrained { stroke: #0969da; stroke-width: 2.5 } .frozen { stroke: #bc4c00; stroke-width: 2.5 }
 .oracle { stroke: #1a7f37; stroke-dasharray: 7 3 } .popular { stroke-dasharray: 5 3 }
 .logging { stroke-dasharray: 2 3 } .random { stroke-dasharray: 1 4 }
+.bar.bar { stroke-dasharray: none; stroke-width: 1.5 }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3 } .small { fill: #8d96a0 } .grid { stroke: #30363d } path, .bar { stroke: #8d96a0 }
   .retrained { stroke: #4493f8 } .frozen { stroke: #f0883e } .oracle { stroke: #3fb950 }
@@ -84,9 +85,10 @@ class _Frame:
             yield f'<text class="small" {at} text-anchor="middle">round {index + 1}</text>'
 
     def arm(self, name: str, estimates: Sequence[Estimate]) -> Iterator[str]:
+        beside = 4 * (_ORDER.index(name) - 2)  # so that bars of one round do not hide each other
         for index, e in enumerate(estimates):
             if not np.isnan(e.low):
-                x = self.x(index)
+                x = self.x(index) + beside
                 yield f'<line class="bar {name}" x1="{x}" x2="{x}" y1="{self.y(e.low)}" y2="{self.y(e.high)}"/>'
         points = " L".join(f"{self.x(index)} {self.y(e.value)}" for index, e in enumerate(estimates))
         yield f'<path class="{name}" d="M{points}"/>'
