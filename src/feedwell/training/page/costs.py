@@ -60,7 +60,7 @@ def cost(content: Content) -> Figure | None:
     total = sum(c["wall_s"] for c in stages.values())
     if not total:
         return None
-    scale = Scale.over([c["wall_s"] for c in stages.values()])
+    scale = Scale.over([c["wall_s"] for c in stages.values()], n_ticks=2)
     longest = max(stages, key=lambda name: stages[name]["wall_s"])
     peak = max(c["peak_mb"] for c in stages.values())
     return Figure(

@@ -75,7 +75,7 @@ def shown_by_source(content: Content) -> Figure | None:
     return Figure(
         id="shown-by-source",
         title=f"{system_name(most.name)} brought {share(most.shown)} of the shown items",
-        caption="Several sources may bring one item, so shares add up to more than 100 %; dark: brought by no other.",
+        caption="Several sources may bring one item, shares add up to more than 100 %; full colour: by no other.",
         heads=("source", "share of shown slots"),
         rows=tuple(
             Row(
@@ -100,10 +100,10 @@ def recall_by_source(content: Content) -> Figure | None:
     best = rows[0] if rows else together
     return Figure(
         id="recall-by-source",
-        title=f"Sources bring {share(together.recall.value)} of what users wanted, {system_name(best.name)} alone "
-        f"{share(best.recall.value)}",
-        caption="Mean over requests of the share of wanted items among a source's candidates; dark: what only this "
-        "source found, which is what would be lost without it.",
+        title=f"Sources bring {share(together.recall.value)} of what users wanted, {system_name(best.name)} the most "
+        f"({share(best.recall.value)})",
+        caption="Mean over requests of the share of wanted items among a source's candidates; full colour: what only "
+        "this source found, which is what would be lost without it.",
         heads=("source", "recall"),
         rows=tuple(
             Row(
@@ -116,7 +116,8 @@ def recall_by_source(content: Content) -> Figure | None:
                 ),
                 value=share(row.recall.value),
                 note=f"of {count(row.candidates)} candidates"
-                + ("" if row.name == ALL_SOURCES else f"; only it {share(row.recall_alone.value)}"),
+                if row.name == ALL_SOURCES
+                else f"only it {share(row.recall_alone.value)}",
                 strong=row.name == ALL_SOURCES,
             )
             for row in [together, *rows]

@@ -105,7 +105,7 @@ def curves(content: Content) -> Figure | None:
     return Figure(
         id="curves",
         title=_curves_sentence(rows),
-        caption="Loss by round (a tree, an epoch). The dark curve is of rows kept back by time; the vertical line is "
+        caption="Loss by round (a tree, an epoch). What is kept back is the last stretch by time; the vertical line is "
         "the round that was kept.",
         panels=tuple(_curve_panel(row) for row in rows),
         legend=(("before", "rows learned from"), ("ours", "rows kept back")),
