@@ -217,8 +217,8 @@ class Line:
 
 class Page:
     def __init__(self, text: str) -> None:
-        self.text = text
-        self.root = ElementTree.fromstring(text)
+        self.text = text.replace("\N{NO-BREAK SPACE}", " ")
+        self.root = ElementTree.fromstring(self.text)
 
     def figure(self, id_: str) -> ElementTree.Element:
         (found,) = (f for f in self.root.iter("figure") if f.get("id") == id_)

@@ -39,7 +39,7 @@ def share(value: float) -> str:
         return MISSING
     percent = 100 * value
     digits = 0 if abs(percent) >= 9.95 or percent == 0 else 1 if abs(percent) >= 0.95 else 2
-    return f"{percent:.{digits}f} %"
+    return f"{percent:.{digits}f}{_HARD}%"
 
 
 def count(value: float) -> str:
