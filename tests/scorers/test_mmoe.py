@@ -238,7 +238,7 @@ def test_rows_with_unknown_labels_teach_nothing():
     click = rows.labels["click"]
     results = []
     for lies in (np.where(known, click, np.nan), np.where(known, click, 1 - click)):
-        part = made({"click": KINDS["click"]}, history=0, learning_rate=0.01)
+        part = made({"click": KINDS["click"]}, history=0, learning_rate=0.01, epochs=10)
         part.fit(replace(rows, labels={"click": lies}, valid_N=np.zeros(len(rows), bool)))
         results.append(auc(new.labels["click"], part.predict(new)["click"]))
     assert results[0] > 0.68
@@ -252,6 +252,18 @@ def test_rows_that_do_not_say_whose_they_are_are_told():
         made(features=("f9",)).fit(world(20))
     with pytest.raises(DataError, match="no labelled row"):
         made().fit(replace(world(20), labels={"click": np.full(200, np.nan)}))
+
+
+def test_rows_whose_windows_are_open_cannot_tell_when_to_stop():
+    rows = world(100)
+    late = rows.group_N >= 80
+    labels = {name: np.where(late, np.nan, y) for name, y in rows.labels.items()}
+    part = made(epochs=2)
+    part.fit(replace(rows, labels=labels, valid_N=late, t_N=rows.t_N + rows.group_N))
+    curves = part.curves
+    assert curves.rows == 640
+    assert len(curves.valid) == 2
+    assert min(curves.valid) > 0.1
 
 
 def test_training_tells_how_far_it_is():

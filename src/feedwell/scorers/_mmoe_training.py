@@ -80,8 +80,9 @@ def train(
         made = network()
     with torch.no_grad():
         made.experts.bias.copy_(torch.from_numpy(_starts(targets, rows.weight_N)))
-    valid_N = rows.valid_N if not rows.valid_N.all() else np.zeros(len(rows), np.bool_)
-    weight_N = rows.weight_N / max(float(rows.weight_N[~valid_N].mean()), 1e-12)
+    known_N = np.asarray(np.isfinite(targets.y_NT).any(axis=1))
+    valid_N = _stopping(rows, known_N)
+    weight_N = rows.weight_N / max(float(rows.weight_N[known_N & ~valid_N].mean()), 1e-12)
     every = Columns(
         {**columns, "y": torch.from_numpy(targets.y_NT), "w": torch.from_numpy(weight_N.astype(np.float32))}
     )
@@ -91,9 +92,20 @@ def train(
         losses_BT = objective_losses(made(batch), batch["y"], targets.kinds)
         return (losses_BT * weight_T.to(losses_BT.device)).sum(dim=1) @ batch["w"]
 
-    data = Data(train=every.rows(~valid_N), valid=every.rows(valid_N) if valid_N.any() else None)
+    data = Data(train=every.rows(known_N & ~valid_N), valid=every.rows(valid_N) if valid_N.any() else None)
     curves = fit_network(made, loss, data, config, run)
     return made.cpu(), curves
+
+
+def _stopping(rows: RankingRows, known_N: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The rows that watch for the stop: those kept back whose labels are known; where no window of theirs has closed,
+    the last fifth by time of those known. None were kept back, or all: none watch."""
+    if rows.valid_N.all() or not rows.valid_N.any():
+        return np.zeros(len(rows), np.bool_)
+    valid_N: NDArray[np.bool_] = rows.valid_N & known_N
+    if not valid_N.any():
+        valid_N = known_N & (rows.t_N >= np.quantile(rows.t_N[known_N], 0.8))
+    return valid_N if (known_N & ~valid_N).any() else np.zeros(len(rows), np.bool_)
 
 
 def _starts(targets: Targets, weight_N: NDArray[np.float64]) -> NDArray[np.float32]:
