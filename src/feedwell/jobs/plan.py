@@ -14,8 +14,8 @@ from feedwell.data.world import WorldConfig, preset
 class Plan:
     """The world, the days of history that seed every arm, and the rounds that they then live through.
 
-    A release is trained on at most `learn_from` pages, judged on at most `judge_on`. The defaults make both arms of a
-    seed cost about a minute of one core each.
+    A release is trained on at most `learn_from` pages, judged on at most `judge_on`. The defaults make the costlier
+    arm of a seed take less than a minute of one core.
     """
 
     preset: str = "social"
