@@ -297,3 +297,18 @@ def test_the_simulated_world_is_trained_on_unedited(tmp_path: Path) -> None:
     assert found["data"]["exposure"] == ["view"]
     assert found["event"]["follow"] == {"object": "creator", "undone_by": "unfollow"}
     assert train(tmp_path / "project").release_id
+
+
+def test_likes_beside_ratings_get_names_of_their_own(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    rows = []
+    for row in visits():
+        rows.append(row | {"stars": None})
+        if row["did"] == "impression" and rng.random() < 0.3:
+            rows.append(row | {"did": "rate", "at": row["at"] + 6, "stars": int(rng.integers(1, 6))})
+    path = tmp_path / "events.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = proposed(path, tmp_path / "project")
+    assert set(found["objective"]) == {"like", "rate_high", "report"}
+    assert found["objective"]["rate_high"]["events"] == ["rate"]
+    assert found["objective"]["rate_high"]["where"].startswith("value >= ")

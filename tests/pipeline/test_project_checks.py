@@ -110,6 +110,7 @@ def test_a_good_project_has_no_problem_and_its_group_is_an_entity() -> None:
         ("k = 5", "k = 5\nkindd = 1", "slate.kindd", "kind"),
         ('fallback = ["hot"]', 'fallback = ["hott"]', "serving.fallback", "hot"),
         ('relevant = "buy"', 'relevant = "byu"', "evaluate.relevant", "buy"),
+        ('undone_by = "unfollow"', 'undone_by = "unfolow"\n[event.unfollow]', "event.follow.undone_by", "unfollow"),
     ],
 )  # fmt: skip
 def test_a_name_that_is_not_there_is_told_with_the_nearest(old: str, new: str, key: str, nearest: str) -> None:
@@ -126,6 +127,12 @@ def test_a_name_that_is_not_there_is_told_with_the_nearest(old: str, new: str, k
     [
         ('[engine]\nkind = "spark"', "engine.kind", "not supported yet"),
         ('[state]\nkind = "redis"', "state.kind", "not supported yet"),
+        ("[releases]\nkep = 10", "releases.kep", "unknown key"),
+        ("[state]\nmapsize = 1", "state.mapsize", "unknown key"),
+        ('[objective.late]\nevents = ["buy"]\nwithin = "0s"', "objective.late.within", "no time"),
+        ('[objective.odd]\nevents = ["buy"]\nweight = nan', "objective.odd.weight", "nan does not fit"),
+        ("[gates]\nmargin = inf", "gates.margin", "inf does not fit"),
+        ('[event.like]\nundone_by = "like"', "event.like.undone_by", "cannot undo itself"),
         ('[releases]\nkind = "file"', "releases.kind", "no releases is called 'file'"),
         ('[event."$item"]', 'event.$item', "cannot be an event type"),
         ("[event.served]", "event.served", "what the server appends"),

@@ -96,8 +96,8 @@ class ObjectiveConfig(Section):
     after: Literal["served", "viewed"] = "viewed"
     given: str | None = None
     direction: Direction = "up"
-    weight: float = 1.0
-    guardrail_margin: float | None = Field(None, ge=0)
+    weight: float = Field(1.0, allow_inf_nan=False)
+    guardrail_margin: float | None = Field(None, ge=0, allow_inf_nan=False)
     delayed: bool = False
 
     @field_validator("where")
@@ -190,7 +190,7 @@ class EvaluateSection(Section):
 class GatesSection(Section):
     metric: str = "ndcg"
     """recall, ndcg, mrr, hit_rate, or a name of a declared `[metric.<name>]`."""
-    margin: float = Field(0.0, ge=0)
+    margin: float = Field(0.0, ge=0, allow_inf_nan=False)
     first_margin: float = Field(0.1, ge=0, le=1)
     """Before there is a champion: the share of popularity's own figure by which the lower bound may stay below it."""
     min_users: int = Field(50, ge=1)
@@ -220,7 +220,6 @@ class ServingSection(Section):
 
 
 class BackendSection(Section):
-    model_config = ConfigDict(frozen=True, extra="allow")
     kind: str
 
 

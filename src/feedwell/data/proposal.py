@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from feedwell.data.behaviour import Behaviour, EventType
@@ -54,6 +55,8 @@ class Found:
 def outcomes(b: Behaviour) -> Iterator[Outcome]:
     """An objective for each event type on items that shows what people want, or do not."""
     usable = [t for t in b.outcomes if t.n >= min(_LEAST_EVENTS, b.n_events)] or list(b.types.values())
+    plain = {part_name(event.name) for event in usable}
+    taken: set[str] = set()
     for event in usable[:_MOST_OUTCOMES]:
         down = is_down(event.name)
         where, told = _threshold(event) if not down else ("", "")
@@ -66,7 +69,10 @@ def outcomes(b: Behaviour) -> Iterator[Outcome]:
             within, why = "1s", "the event says it at once"
         else:
             within, why = at_least(86400, b), "a guess: nothing says what was shown, so no delay is seen"
-        name = part_name(event.name) if not where else "like"
+        name = part_name(event.name)
+        wanted = [n for n in ("like", f"{name}_high") if n not in plain] if where else [name]
+        name = _unused([*wanted, name], taken)
+        taken.add(name)
         yield Outcome(
             name=name,
             type=event,
@@ -76,6 +82,12 @@ def outcomes(b: Behaviour) -> Iterator[Outcome]:
             down=down,
             why="; ".join(filter(None, [told, why])),
         )
+
+
+def _unused(wanted: Sequence[str], taken: set[str]) -> str:
+    """The first that is free; else the last, numbered."""
+    numbered = (f"{wanted[-1]}_{n}" for n in itertools.count(2))
+    return next(name for name in itertools.chain(wanted, numbered) if name not in taken)
 
 
 def _threshold(event: EventType) -> tuple[str, str]:

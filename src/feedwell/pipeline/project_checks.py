@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -47,6 +48,16 @@ def _names(project: Project, data: Mapping[str, Any], events: set[str]) -> Itera
     for name, event in project.event.items():
         if event.undone_by == SERVED:
             yield Finding(("event", name, "undone_by"), "being served undoes nothing", "another event type")
+        elif event.undone_by == name:
+            yield Finding(("event", name, "undone_by"), f"'{name}' cannot undo itself", "another event type")
+        elif event.undone_by and event.undone_by not in project.event:
+            # Naming a type here declares it: only one that looks like another's misspelling can be told.
+            others = [other for other in project.event if other != name]
+            near = difflib.get_close_matches(event.undone_by, others, n=1, cutoff=0.85)
+            if near:
+                told = f"no event type is called '{event.undone_by}'"
+                wanted = f"a declared one, or [event.{event.undone_by}]"
+                yield Finding(("event", name, "undone_by"), told, wanted, near[0])
 
 
 def _entities(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:
@@ -89,6 +100,8 @@ def _objectives(project: Project, data: Mapping[str, Any], events: set[str]) -> 
         yield from _events(("objective", name, "events"), objective.events, events)
         if SERVED in objective.events:
             yield Finding(("objective", name, "events"), "being served is no outcome", "something that a user does")
+        if objective.within <= 0:
+            yield Finding(("objective", name, "within"), "nothing follows within no time", 'above 0, as in "1d"')
         if objective.given is not None and objective.given not in known:
             yield _unknown(("objective", name, "given"), "objective", objective.given, known)
         chain, at = [name], objective.given
