@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 
 from feedwell.core.catalog import NO_DELTAS, FollowsCatalog
 from feedwell.core.clock import SECOND
+from feedwell.core.telemetry import Telemetry
 from feedwell.pipeline.live import LiveCatalog
 from feedwell.pipeline.replay import (
     ask_of,
@@ -107,6 +109,62 @@ def test_one_that_fails_keeps_what_it_knew_and_the_others_go_on(shops: Callable[
     assert len(known(shop)) == n
     assert len(shop.path.live.now.by_part["source.other"]) == n + 1
     assert shop.ask("u1").record.keys
+
+
+def test_a_source_that_failed_once_is_told_again_and_it_is_counted(shops: Callable[..., Shop]) -> None:
+    shop = shops(FOLLOWING)
+    shop.path.follow_catalog()
+    part, telemetry = shop.compiled.base.sources[NAME], Telemetry()
+    shop.path.live = LiveCatalog(lambda: {NAME: part}, shop.compiled.project, telemetry)
+    good, calls = part.grown, 0
+
+    def fails_three_times(rows, delta):
+        nonlocal calls
+        calls += 1
+        if calls <= 3:
+            raise RuntimeError("not now")
+        return good(rows, delta)
+
+    part.grown = fails_three_times
+    for lost in (1, 2, 3):
+        for _ in range(4):
+            if calls < lost:
+                shop.path.follow_catalog()
+        assert calls == lost
+        assert known(shop) == []
+        assert telemetry.value("catalog_failed", part=NAME) == lost
+    shop.put(item("after it", price=1.0, creator="c1"))
+    looks = 0
+    while not known(shop) and looks < 8:
+        shop.path.follow_catalog()
+        looks += 1
+    assert 1 < looks < 8  # it waits a little longer each time, and not for good
+    assert len(known(shop)) == 31
+    assert "after it" in known(shop)
+    shop.path.follow_catalog()
+    assert calls == 4
+
+
+def test_no_request_retrieves_what_its_state_does_not_know(shops: Callable[..., Shop]) -> None:
+    shop = shops(FOLLOWING)
+    shop.path.follow_catalog()
+    opened = shop.path._open_reader
+
+    @contextmanager
+    def overtaken():
+        """Between the opened state and the answer, an item is put, folded and followed."""
+        with opened() as reader:
+            shop.path._open_reader = opened
+            shop.put(item("stale", price=1.0, creator="c1", expires_at=NOW - SECOND))
+            shop.path.follow_catalog()
+            yield reader
+
+    shop.path._open_reader = overtaken
+    answer = shop.ask("u1", n=30)
+    assert "stale" in known(shop)
+    assert answer.record.catalog_offset <= answer.record.state_offset
+    assert "stale" not in retrieved(shop, answer)
+    assert "stale" not in answer.item_ids
 
 
 def test_replays_know_what_the_request_knew(shops: Callable[..., Shop]) -> None:

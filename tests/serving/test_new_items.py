@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,6 +72,42 @@ def test_a_put_item_reaches_the_followers_and_the_feed(servers: Callable[..., Se
     assert server.put("/v1/items", json={"item_id": "novel", "creator": "c9"}).json()["accepted"] == 1
     assert appears(server, "novel") < POLLS
     assert "novel" in [row["item_id"] for row in server.feed("u1", n=60)["items"]]
+
+
+def test_the_catalog_is_followed_after_any_error(servers: Callable[..., Server]) -> None:
+    server = servers(FOLLOWING)
+    path, telemetry = server.runtime.path, server.runtime.telemetry
+    assert appears(server, "i29") < POLLS
+    follow, raised = path.follow_catalog, threading.Event()
+
+    def fails_once() -> None:
+        path.follow_catalog = follow  # type: ignore[method-assign]
+        raised.set()
+        raise sqlite3.OperationalError("disk I/O error")
+
+    path.follow_catalog = fails_once  # type: ignore[method-assign]
+    assert raised.wait(30)
+    assert server.put("/v1/items", json={"item_id": "novel", "creator": "c9"}).json()["accepted"] == 1
+    assert appears(server, "novel") < POLLS
+    assert telemetry.value("catalog_follow_failed") == 1
+
+
+def test_a_source_that_fails_on_new_rows_is_seen_in_the_metrics(servers: Callable[..., Server]) -> None:
+    server = servers(FOLLOWING)
+    assert appears(server, "i29") < POLLS
+    part = server.runtime.path.compiled.base.sources["source.test_newcomers"]
+    good, failed = part.grown, threading.Event()
+
+    def fails_once(rows, delta):
+        part.grown = good
+        failed.set()
+        raise RuntimeError("no")
+
+    part.grown = fails_once
+    assert server.put("/v1/items", json={"item_id": "novel", "creator": "c9"}).json()["accepted"] == 1
+    assert appears(server, "novel") < POLLS
+    assert failed.is_set()
+    assert 'feedwell_catalog_failed_total{part="source.test_newcomers"} 1' in server.get("/metrics").text
 
 
 def test_two_tower_retrieves_what_was_put_and_drops_what_was_taken_away(learned: Server) -> None:

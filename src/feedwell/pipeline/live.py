@@ -5,6 +5,7 @@ One thread brings rows, any number of requests read `now`: a value that never ch
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -21,6 +22,9 @@ from feedwell.data.catalog import catalog_table
 
 ENTITY = "item"
 """What sources retrieve."""
+_LONGEST_REST = 255
+"""How many looks at the catalog a source that keeps failing sits out, at most: about 13 s in a server."""
+_log = logging.getLogger("feedwell.catalog")
 
 
 class Log(Protocol):
@@ -28,7 +32,11 @@ class Log(Protocol):
 
 
 class LiveCatalog:
-    """The deltas of all sources that follow the catalog; a source that fails keeps the delta that it had."""
+    """The deltas of all sources that follow the catalog.
+
+    A source that fails keeps the delta that it had and is given the same rows again, with twice as many looks between
+    each time: `catalog_failed` counts, so that nobody takes it for a source without new items.
+    """
 
     def __init__(
         self, sources: Callable[[], Mapping[str, Any]], project: Project, telemetry: Telemetry | None = None
@@ -37,6 +45,8 @@ class LiveCatalog:
         self._sources, self._project = sources, project
         self._telemetry = telemetry or Telemetry()
         self._upto: dict[str, int] = {}
+        self._failures: dict[str, int] = {}
+        self._rest: dict[str, int] = {}
         self._lock = threading.Lock()
 
     @property
@@ -45,15 +55,18 @@ class LiveCatalog:
 
     def catch_up(self, log: Log, upto_offset: int) -> None:
         """Takes in what the log holds up to that offset: the state's, so that filters know whatever is retrieved."""
-        if upto_offset <= self.now.offset and self._upto.keys() == self.followers.keys():
+        if all(self._upto.get(name, -2) >= upto_offset for name in self.followers):
             return
         with self._lock:
             by_part = dict(self.now.by_part)
             for name, part in self.followers.items():
                 after = self._upto.get(name, part.catalog_offset)
-                if after < upto_offset:
-                    self._grow(by_part, name, part, log.catalog_events(ENTITY, after, upto_offset))
-                self._upto[name] = max(after, upto_offset)
+                if after >= upto_offset:
+                    self._upto[name] = after
+                elif self._rested(name):
+                    done = self._grow(by_part, name, part, log.catalog_events(ENTITY, after, upto_offset))
+                    self._note(name, done)
+                    self._upto[name] = upto_offset if done else after
             self.now = Deltas(offset=max(upto_offset, self.now.offset), by_part=by_part)
 
     def take(self, events: pa.Table) -> None:
@@ -68,10 +81,23 @@ class LiveCatalog:
                 self._grow(by_part, name, part, rows)
             self.now = Deltas(offset=max(self.now.offset, pc.max(events[c.OFFSET]).as_py()), by_part=by_part)
 
-    def _grow(self, by_part: dict[str, Any], name: str, part: FollowsCatalog, events: pa.Table) -> None:
+    def _rested(self, name: str) -> bool:
+        left = self._rest.get(name, 0)
+        self._rest[name] = max(0, left - 1)
+        return left == 0
+
+    def _note(self, name: str, done: bool) -> None:
+        failures = self._failures[name] = 0 if done else self._failures.get(name, 0) + 1
+        self._rest[name] = min(2 ** max(0, min(failures, 16) - 1) - 1, _LONGEST_REST)
+
+    def _grow(self, by_part: dict[str, Any], name: str, part: FollowsCatalog, events: pa.Table) -> bool:
+        """Whether the part has taken the rows in."""
         if not events.num_rows:
-            return
+            return True
         try:
             by_part[name] = part.grown(catalog_table(self._project, ENTITY, events), by_part.get(name))
         except Exception:  # noqa: BLE001 - the runner's broad except: a part may fail, serving may not
             self._telemetry.count("catalog_failed", part=name)
+            _log.exception("%s could not take in %d catalog rows: it goes on without them", name, events.num_rows)
+            return False
+        return True

@@ -23,6 +23,7 @@ from feedwell.core.project import Project
 from feedwell.core.protocols import Filter
 from feedwell.core.request import NO_KEYS, Keys
 from feedwell.core.slate import SlateRecord
+from feedwell.core.telemetry import Telemetry
 from feedwell.pipeline.ask import Answer, Ask, Brought
 from feedwell.pipeline.compile import Compiled
 from feedwell.pipeline.cursor import MAX_PAGES, read_cursor, write_cursor
@@ -115,6 +116,7 @@ class RequestPath:
         clock: Clock,
         secret: bytes,
         served: ServedEvents | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.compiled = compiled
         self.log = log
@@ -122,7 +124,7 @@ class RequestPath:
         self._open_reader = open_reader
         self._clock = clock
         self._secret = secret
-        self.live = LiveCatalog(lambda: compiled.sources, compiled.project)
+        self.live = LiveCatalog(lambda: compiled.sources, compiled.project, telemetry)
         self._served = served if compiled.project.serving.log_served else None
 
     @property
@@ -145,8 +147,10 @@ class RequestPath:
         if wish.among is not None:
             brought, unknown = self._brought(wish.among, wish.ignore_filters)
             ask = replace(ask, brought=brought)
+        # Before the state: what is put while this request waits must not be retrieved by one whose filters know it not.
+        deltas = self.live.now
         with self._reader(ask.user) as reader:
-            ask = replace(ask, t=max(self._clock.now(), reader.newest_at + 1), deltas=self.live.now)
+            ask = replace(ask, t=max(self._clock.now(), reader.newest_at + 1), deltas=deltas)
             pipeline = self.compiled.pipeline(ask.surface, ask.assignments)
             _check_waived(wish.ignore_filters, pipeline.filters)
             answer = pipeline.run(ask, reader, pace)

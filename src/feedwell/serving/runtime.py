@@ -191,6 +191,9 @@ class Runtime:
                 self.path.follow_catalog()
             except FeedwellError as error:
                 _log.info("the catalog cannot be followed yet: %s", error)
+            except Exception:  # noqa: BLE001 - a worker that stops following would never again learn of a new item
+                self.telemetry.count("catalog_follow_failed")
+                _log.exception("following the catalog failed; it is tried again")
 
     def _restart_only_for(self, release_id: str) -> None:
         """Notes, once, that a release waits for a restart; "" that none does."""
@@ -208,6 +211,7 @@ class Runtime:
             clock=self.clock,
             secret=self._secret,
             served=self.served,
+            telemetry=self.telemetry,
         )
 
     def _project_of(self, release_id: str) -> Any:
