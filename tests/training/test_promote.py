@@ -7,9 +7,13 @@ import pytest
 import feedwell.workspace as workspace
 from feedwell.core.errors import CheckFailed, CorruptArtifact, Unavailable, UsageError
 from feedwell.serving.reload import FeatureSets
+from feedwell.training import gates
 from feedwell.training.promote import publish
 
-from .conftest import bare
+from .conftest import bare, shop_events
+
+RANKER = '[ranker]\nkind = "xgboost"\nn_trees = 20\nthreads = 1\n'
+ALS = "[source.als]\nk = 20\nembedding_dim = 8\nepochs = 3\n"
 
 
 def test_too_few_users_is_a_no_unless_forced(shop):
@@ -39,6 +43,48 @@ def test_a_new_recipe_is_judged_on_the_requests_of_the_candidate(shop):
     assert "minus the champion's" in gate.why
     release = ws.releases.read(second.release_id)
     assert (release.judged_against, release.judged_recipe) == (first, ws.project.digest)
+
+
+def test_a_champion_that_reads_the_log_otherwise_is_judged_by_what_the_candidate_calls_relevant(shop):
+    """It counted dear buys only, learned from other exposures, ruled nothing out and knew no undo."""
+    rows = shop_events()
+    for n, row in enumerate(rows):
+        if row["type"] == "buy":
+            row["value"] = 1 + n % 5
+    dear = 'within = "1h"\nwhere = "value >= 4"'
+    few = ("n_trees = 20", "n_trees = 5")
+    ws = shop(few, ('within = "1h"', dear), ("[filter.seen]\nevents", "[filter.expired]\n#"),
+              ('exposure = ["view"]', 'exposure = ["view", "buy"]'), events=rows)  # fmt: skip
+    ws.train(max_requests=40)
+    ws.publish(force=True)
+    path = ws.folder / "feedwell.toml"
+    text = path.read_text().replace("[filter.expired]\n#", "[filter.seen]\nevents").replace(', "buy"]', "]")
+    text = text.replace('\nwhere = "value >= 4"', '\nwhere = "value >= 2"').replace(
+        "[event.buy]", '[event.buy]\nundone_by = "refund"\n[event.refund]'
+    )
+    path.write_text(text)
+    report = workspace.open(ws.folder, clock=ws.clock).train(max_requests=40)
+    gate = next(g for g in report.gates if g.name == "champion")
+    assert "minus the champion's" in gate.why
+    assert f"over {report.evaluation.n_users} users" in gate.why
+
+
+def test_whatever_the_champions_recipe_fails_with_is_a_no_and_not_a_lost_run(shop, monkeypatch):
+    ws = shop((RANKER, ""), (ALS, ALS.replace("k = 20", "k = 19")))
+    ws.train(max_requests=5)
+    ws.publish(force=True)
+    path = ws.folder / "feedwell.toml"
+    path.write_text(path.read_text().replace("k = 19", "k = 18"))
+
+    def gone(*_of):
+        raise KeyError("what no recipe has any more")
+
+    monkeypatch.setattr(gates, "frozen_project", gone)
+    report = workspace.open(ws.folder, clock=ws.clock).train(max_requests=5)
+    gate = next(g for g in report.gates if g.name == "champion")
+    assert not gate.passed
+    assert "could not be judged: KeyError: 'what no recipe has any more'" in gate.why
+    assert ws.releases.channel("candidate") == report.release_id
 
 
 def test_nothing_trained_nothing_published(shop):

@@ -8,6 +8,7 @@ whom it was judged, and `publish` asks again when another champion stands there 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,7 @@ import numpy as np
 from feedwell.core.artifact import Release
 from feedwell.core.errors import FeedwellError
 from feedwell.core.project import GatesSection, Project
-from feedwell.data.interactions import UserEvents
+from feedwell.data.interactions import UserEvents, user_events
 from feedwell.data.split import Spans
 from feedwell.metrics import Interval, difference
 from feedwell.pipeline.frozen import frozen_project
@@ -26,7 +27,9 @@ from feedwell.training.measure import Measured, measure
 from feedwell.training.metric_set import MetricSet, metric_set
 from feedwell.training.parts import Parts
 from feedwell.training.report import Gate
-from feedwell.training.walk import AS_OF, FITTED, PIPELINE, Walked
+from feedwell.training.walk import AS_OF, FITTED, PIPELINE, Relevance, Walked
+
+_log = logging.getLogger("feedwell.train")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,13 +170,25 @@ def _against(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured, ch
     if champion.project_digest == inputs.project.digest:
         return Gate(name="champion", passed=True, why=f"the recipe of {told} on newer data")
     try:
-        project = frozen_project(inputs.releases, champion)
-        project = project.model_copy(update={"split": inputs.project.split, "evaluate": inputs.project.evaluate})
-        theirs = measure(replace(inputs, project=project), events, cut, moments=found.moments)
-    except FeedwellError as error:
-        return Gate(name="champion", passed=False, why=f"the recipe of {told} could not be judged: {error}")
+        theirs = _measured_again(inputs, events, cut, found, champion)
+    except Exception as error:  # noqa: BLE001 - whatever an old recipe fails with must not cost the run: it is a no
+        _log.exception("judging the recipe of %s", told)
+        why = str(error) if isinstance(error, FeedwellError) else f"{type(error).__name__}: {error}"
+        return Gate(name="champion", passed=False, why=f"the recipe of {told} could not be judged: {why}")
     metrics = metric_set(inputs, inputs.project, cut.end)
     return compare_walks(found.walked, theirs.walked, inputs.project.gates, metrics, inputs.project.evaluate.bootstrap)
+
+
+def _measured_again(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured, champion: Release) -> Measured:
+    """The champion's recipe fitted to the log as that recipe reads it (its outcomes, undos and exposures), and judged
+    on the candidate's requests by what the candidate calls relevant."""
+    project = frozen_project(inputs.releases, champion)
+    # Its own objective: the candidate's may not exist there, and is not what its baselines and its report are about.
+    evaluate = inputs.project.evaluate.model_copy(update={"relevant": project.evaluate.relevant})
+    project = project.model_copy(update={"split": inputs.project.split, "evaluate": evaluate})
+    theirs = replace(inputs, project=project)
+    moments = replace(found.moments, relevance=Relevance.of(inputs.project, events))
+    return measure(theirs, user_events(theirs.view(), project), cut, moments=moments)
 
 
 def _lower_bound(name: str, what: str, d: Interval, margin: float) -> Gate:

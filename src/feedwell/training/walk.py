@@ -49,6 +49,8 @@ class Moments:
 
     user_R: Keys
     t_R: Keys
+    relevance: Relevance | None = None
+    """What is relevant to them; None: what the project that is judged says. Two recipes are compared by one."""
 
     def __len__(self) -> int:
         return len(self.user_R)
@@ -184,7 +186,7 @@ def walk(
     n_items = max(1, inputs.log.ids.size("item"))
     live = Popularity(outcomes, n_items)
     fitted = Popularity(outcomes, n_items, outcomes.counts_before(spans.cuts(outcomes.user_O)[:, 2], n_items))
-    relevance = Relevance(events, relevant_events(project, events), project.evaluate.horizon)
+    relevance = moments.relevance or Relevance.of(project, events)
     walked = Walked(k=project.evaluate.k)
     ends = moments.ends(spans)
 
@@ -222,6 +224,11 @@ class Relevance:
 
     def __init__(self, events: UserEvents, positive_E: NDArray[np.bool_], horizon: int | None) -> None:
         self._events, self._positive_E, self._horizon = events, positive_E, horizon
+
+    @staticmethod
+    def of(project: Project, events: UserEvents) -> Relevance:
+        """What that project calls relevant, of its own reading of the events."""
+        return Relevance(events, relevant_events(project, events), project.evaluate.horizon)
 
     def at(self, user: int, t: int, skip: Keys) -> tuple[Keys, int]:
         """(relevant keys, number of the user's events before t)."""
