@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from feedwell.core.project import GatesSection
+from feedwell.core.project import GatesSection, Project
 from feedwell.metrics import Ratios
 from feedwell.training.compare import differences, psi, statements
-from feedwell.training.gates import compare_walks
+from feedwell.training.gates import Refit, compare_walks, refit_gates
 from feedwell.training.metric_set import MetricSet
+from feedwell.training.parts import Parts
 from feedwell.training.walk import PIPELINE, Walked
+
+PROJECT = Project.model_validate({"project": {"name": "p"}})
 
 
 def ratios(values):
@@ -39,6 +44,27 @@ def test_psi_is_zero_for_equal_scores_and_grows_with_a_shift():
     assert psi(before, rng.normal(0.3, 1, 20_000)) > 0.05
     assert psi(before, rng.normal(2, 1, 20_000)) > 1
     assert np.isnan(psi(before, np.empty(0)))
+
+
+@pytest.mark.parametrize("to", [0.9, 0.01])
+def test_a_constant_head_has_moved_whichever_way_it_left(to):
+    before = np.full(4_000, 0.1)
+    assert psi(before, np.full(4_000, to)) > 10
+    assert psi(before, before) == 0
+    assert psi(before, np.full(4_000, 0.105)) == 0, "a base rate that moved by a twentieth is no other head"
+    half = np.where(np.arange(4_000) % 2, 0.1, np.linspace(0.2, 0.3, 4_000))
+    assert psi(half, np.where(half == 0.1, to, half)) > 1
+    assert abs(psi(np.zeros(50), np.ones(50)) - psi(np.zeros(50), -np.ones(50))) < 1e-12
+
+
+@pytest.mark.parametrize("drift", [{}, {"buy": 0.1}, {"buy": 0.1, "like": float("nan")}])
+def test_an_objective_without_scores_to_compare_is_a_no(drift):
+    refit = Refit(parts=Parts(project=PROJECT, features=None, fitted={}, cost={}), n_rows=10,
+                  positives={"buy": 3, "like": 2}, drift=drift)  # fmt: skip
+    gate = refit_gates(PROJECT, refit)[1]
+    assert not gate.passed
+    assert "to compare: " + ("like" if drift else "buy, like") in gate.why
+    assert refit_gates(PROJECT, replace(refit, drift={"buy": 0.1, "like": 0.2}))[1].passed
 
 
 def judged(ours, theirs, margin):

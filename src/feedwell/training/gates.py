@@ -84,18 +84,18 @@ def refit_gates(project: Project, refit: Refit) -> tuple[Gate, ...]:
         if without
         else ", ".join(f"{n:,} positives of {name}" for name, n in refit.positives.items()),
     )
-    bound = project.gates.max_drift
-    drift = Gate(
-        name="score drift",
-        passed=all(value <= bound for value in refit.drift.values()),
-        why="fitted on all data, scores moved by PSI "
-        + (
-            ", ".join(f"{value:.2f} ({name})" for name, value in refit.drift.items())
-            or "nothing that could be measured"
-        )
-        + f"; {bound:g} is allowed ([gates] max_drift)",
-    )
-    return (labels, drift)
+    return (labels, _drift_gate(project.gates.max_drift, refit))
+
+
+def _drift_gate(bound: float, refit: Refit) -> Gate:
+    """An objective whose scores could not be compared is a no, as is one whose scores moved."""
+    missing = [name for name in refit.positives if not np.isfinite(refit.drift.get(name, np.nan))]
+    compared = {name: value for name, value in refit.drift.items() if name not in missing}
+    moved = ", ".join(f"{value:.2f} ({name})" for name, value in compared.items()) or "nothing that could be measured"
+    why = f"fitted on all data, scores moved by PSI {moved}; {bound:g} is allowed ([gates] max_drift)"
+    if missing:
+        why += f"; no scores for the test span's candidates to compare: {', '.join(missing)}, and that is a no"
+    return Gate(name="score drift", passed=not missing and all(v <= bound for v in compared.values()), why=why)
 
 
 def why_not(store: ReleaseStore, release: Release, champion: str | None) -> list[str]:

@@ -106,11 +106,10 @@ def _refit(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured) -> R
 
 
 def _drift(judged: Parts, released: Parts, rows: Rows) -> dict[str, float]:
-    """objective → PSI between the judged and the released predictions for the candidates of the test span."""
+    """objective → PSI between the judged and the released predictions for the candidates of the test span: those that
+    sources retrieved, or where all of them had been shown, the exposures."""
     sampled = ~rows.exposed_N
-    if not sampled.any():
-        return {}
-    candidates = rows.ranking.take(sampled)
+    candidates = rows.ranking.take(sampled) if sampled.any() else rows.ranking
     before, after = judged.predict(candidates), released.predict(candidates)
     return {name: psi(before[name], after[name]) for name in before if name in after}
 
