@@ -118,9 +118,13 @@ def bare(ws: workspace.Workspace, **more: Any) -> str:
     made = Release(
         release_id=ws.releases.new_release_id({}, ws.project_text),
         created_at=ws.clock.now(),
-        artifacts={},
-        project_text=ws.project_text,
-        **{"project_digest": ws.project.digest, "features_version": "f", **more},
+        **{
+            "artifacts": {},
+            "project_text": ws.project_text,
+            "project_digest": ws.project.digest,
+            "features_version": "f",
+            **more,
+        },
     )
     ws.releases.write_release(made)
     return made.release_id

@@ -6,9 +6,10 @@ import pytest
 
 import feedwell.workspace as workspace
 from feedwell.core.errors import CheckFailed, CorruptArtifact, Unavailable, UsageError
+from feedwell.pipeline.project_file import parse_project
 from feedwell.serving.reload import FeatureSets
 from feedwell.training import gates
-from feedwell.training.promote import publish
+from feedwell.training.promote import changed_fits, publish
 
 from .conftest import bare, shop_events
 
@@ -131,6 +132,45 @@ def test_serve_keys_publish_over_the_same_artifacts_and_roll_back(shop):
     path.write_text(changed)
     with pytest.raises(UsageError, match=r"feature\.\w+ is declared otherwise"):
         workspace.open(ws.folder, clock=ws.clock).publish_config()
+
+
+BEFORE = """
+[project]
+name = "p"
+[event.buy]
+[event.view]
+[event.refund]
+[entity.item]
+path = "items.csv"
+columns = { price = "float" }
+[source.als]
+"""
+
+
+OTHERWISE = [
+    ("[event.buy]", "[event.buy]\nvalue_scale = 100", "event.buy.value_scale: 1 → 100"),
+    ("[event.buy]", '[event.buy]\nundone_by = "refund"', "event.buy.undone_by: None → 'refund'"),
+    ("[event.view]", '[event.view]\nobject = "creator"', "event.view.object: 'item' → 'creator'"),
+    ("[event.view]", '[event.view]\ncontext = { n = "int" }', "event.view.context: {} → {'n': 'int'}"),
+    ('price = "float"', 'price = "int"', "entity.item.columns.price: 'float' → 'int'"),
+    ('price = "float"', 'cost = "float"', "entity.item.columns.price: 'float' → None"),
+    ("[entity.item]", '[entity.item]\nrename = { price = "cost" }', "entity.item.rename: {} → {'price': 'cost'}"),
+    ("[event.view]", '[event.view]\nunit = "s"\n[event.share]\nvalue_scale = 10', ""),
+    ('price = "float"', 'price = "float", cost = "int"', ""),
+    ("[entity.item]", '[entity.item]\nexpires_at = "until"', ""),
+    ("[event.refund]\n", "", ""),
+]
+
+
+def test_events_and_entities_that_mean_another_thing_need_training(shop):
+    """What only says what may be served, and event types that nothing was fitted on, do not."""
+    ws = shop(events=[])
+    made = ws.releases.write_artifact("source", "als", lambda folder: (folder / "of").write_text("it"))
+    release = ws.releases.read(bare(ws, artifacts={"source.als": made}, project_text=BEFORE))
+    for old, new, says in OTHERWISE:
+        assert old in BEFORE
+        found = changed_fits(ws.releases, release, parse_project(BEFORE.replace(old, new)))
+        assert [problem for problem in found if not problem.startswith("source.")] == ([says] if says else [])
 
 
 def test_who_publishes_while_another_does_is_told_and_replaces_nothing(shop):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from feedwell.core.artifact import CANDIDATE, CHAMPION, Release
 from feedwell.core.clock import Clock
 from feedwell.core.errors import CheckFailed, CorruptArtifact, Unavailable, UsageError
-from feedwell.core.project import Project
+from feedwell.core.project import Project, Section
 from feedwell.core.protocols import learns
 from feedwell.core.registry import find
 from feedwell.pipeline.compile import compile_features, make_part, part_names
@@ -22,6 +22,10 @@ Hydrate = Callable[[Release], None]
 
 _OUTCOME = ("kind", "events", "where", "within", "after", "given")
 """What an objective's labels are made of; weight, direction and margins are read at serving."""
+
+_EVENT = ("object", "undone_by", "value_scale", "context")
+_ENTITY = ("source", "rename", "created_at", "text")
+"""What rows of a catalog are read as, beside the types of their columns; the rest says what may be served."""
 
 
 def no_state(_release: Release) -> None:
@@ -129,7 +133,34 @@ def changed_fits(store: ReleaseStore, base: Release, project: Project) -> list[s
         problems += [f"{name}.{key}: {was.get(key)!r} → {now.get(key)!r}" for key in _differing(was, now)]
         if type(part).__module__ != type(make_part(frozen, name)).__module__:
             problems.append(f"{name}: the file with its code changed")
+    if base.artifacts:
+        problems += _read_otherwise(frozen, project)
     return problems + (_redefined(frozen, project) if RANKER in base.artifacts else [])
+
+
+def _read_otherwise(was: Project, now: Project) -> list[str]:
+    """Events and entities of both that mean another thing than when the artifacts were fitted on them."""
+    problems = []
+    for name in was.event_types:
+        old, new = was.event_section(name), now.event_section(name)
+        problems += _changed(f"event.{name}", old, new, _EVENT)
+    for name, entity in was.entity.items():
+        if name not in now.entity:
+            problems.append(f"entity.{name} is gone")
+            continue
+        problems += _changed(f"entity.{name}", entity, now.entity[name], _ENTITY)
+        types = now.entity[name].columns
+        problems += [
+            f"entity.{name}.columns.{column}: {kind!r} → {types.get(column)!r}"
+            for column, kind in entity.columns.items()
+            if types.get(column) != kind
+        ]
+    return problems
+
+
+def _changed(section: str, was: Section, now: Section, keys: Sequence[str]) -> list[str]:
+    pairs = {key: (getattr(was, key), getattr(now, key)) for key in keys}
+    return [f"{section}.{key}: {old!r} → {new!r}" for key, (old, new) in pairs.items() if old != new]
 
 
 def _redefined(was: Project, now: Project) -> list[str]:
@@ -143,8 +174,7 @@ def _redefined(was: Project, now: Project) -> list[str]:
         if old is None:
             problems.append(f"objective.{name} is new")
             continue
-        changed = [key for key in _OUTCOME if getattr(old, key) != getattr(objective, key)]
-        problems += [f"objective.{name}.{key}: {getattr(old, key)!r} → {getattr(objective, key)!r}" for key in changed]
+        problems += _changed(f"objective.{name}", old, objective, _OUTCOME)
     return problems
 
 
