@@ -16,6 +16,7 @@ from feedwell.pipeline.project_checks import findings_of
 from feedwell.pipeline.project_file import Check, parse_project
 from feedwell.pipeline.trial import trial_findings
 from feedwell.pipeline.validation import Finding
+from feedwell.stores.log.scales import rescaled, scales_on_disk
 
 FILE_NAME = "feedwell.toml"
 STATE_FOLDER = ".feedwell"
@@ -39,7 +40,7 @@ def load_project(folder: Path, *, environment: str | None = None, checks: Iterab
     text = read_text(folder)
     modules, broken = run_plugins(_listed(text, folder))
     plugins: Check = lambda project, data: broken  # noqa: E731
-    every = (plugins, _paths_exist(folder), _declared_well, *checks)
+    every = (plugins, _paths_exist(folder), _scales_hold(folder), _declared_well, *checks)
     return parse_project(text, environment=environment, checks=every, modules=modules)
 
 
@@ -104,6 +105,16 @@ def _declared_well(project: Project, data: Mapping[str, Any]) -> Iterator[Findin
     found = list(findings_of(project, data))
     yield from found
     yield from trial_findings(project, data, {f.path for f in found})
+
+
+def _scales_hold(folder: Path) -> Check:
+    """Values that the log holds are read at the scale that they were stored at."""
+
+    def check(project: Project, data: Mapping[str, Any]) -> Iterable[Finding]:
+        for name, message, expected in rescaled(scales_on_disk(folder / STATE_FOLDER), project):
+            yield Finding(("event", name, "value_scale"), message, expected)
+
+    return check
 
 
 def _paths_exist(folder: Path) -> Check:

@@ -30,6 +30,7 @@ from feedwell.stores.log.catalog import CatalogCache, derived_ids, payload_text
 from feedwell.stores.log.dedupe import SealedIds, fresh_digests
 from feedwell.stores.log.hot import HotFile, quoted
 from feedwell.stores.log.manifest import ManifestFile
+from feedwell.stores.log.scales import keep_scales
 from feedwell.stores.log.schema import event_schema
 
 _DUPLICATE = -1
@@ -89,6 +90,7 @@ class Appender:
         self._place = {name: i for i, name in enumerate(project.entities)}
         self._catalog = CatalogCache(project, hot.codes)
         self._scales = {name: section.value_scale for name, section in project.event.items()}
+        self._kept_scales: set[str] = set()
         names = ", ".join(quoted(name) for name in self._schema.names)
         self._insert = f"INSERT INTO event ({names}) VALUES ({', '.join('?' * len(self._schema.names))})"
         self._queue: list[_Waiting] = []
@@ -161,7 +163,10 @@ class Appender:
             keys, met = self._assign_keys(cursor, [r for r in rows if r.digest not in known] if known else rows)
             at = max(last_at, self._manifest.current().max_at)
             plan = self._plan(cursor, rows, known, keys, last_offset + 1, max(at + 1, self._clock.now()))
+            valued = {row.event.type for row in rows if row.scaled is not None} - self._kept_scales
+            keep_scales(cursor, self._project, valued)
             self._write(cursor, plan, catalog_version)
+        self._kept_scales |= valued
         for entity, pairs in met.items():
             self._ids.remember(entity, pairs, forget_version)
         if plan.catalog:

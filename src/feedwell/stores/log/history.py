@@ -26,6 +26,7 @@ from feedwell.stores.log.asof_keys import Versions, existing_versions, staged_ve
 from feedwell.stores.log.catalog import derived_order
 from feedwell.stores.log.catalog_load import CatalogLoad
 from feedwell.stores.log.manifest import Manifest
+from feedwell.stores.log.scales import keep_scales
 from feedwell.stores.log.schema import words_to_ids
 from feedwell.stores.log.seal import finish_pending, lock_path
 from feedwell.stores.log.segments import SegmentWriter
@@ -133,6 +134,7 @@ class _Load:
         self._n_known = 0
         self._known: list[NDArray[np.int64]] = []
         self._words: list[NDArray[np.uint64]] = []
+        self._valued = set[str]()
 
     def run(self) -> LoadReport:
         started = time.perf_counter()
@@ -250,6 +252,8 @@ class _Load:
             if open_E.any():
                 filled = versions[owner].at(name, keys[owner], at)
                 keys[name] = np.where(open_E, filled, keys[name])
+        has_value = batch[c.VALUE].is_valid().to_numpy(zero_copy_only=False)
+        self._valued.update(names[i] for i in np.unique(type_E[has_value]))
         scale_E = np.array([log.project.event_section(text).value_scale for text in names], np.float64)[type_E]
         columns = {
             **{name: batch[name] for name in batch.schema.names},
@@ -273,6 +277,7 @@ class _Load:
         sync_folder(log.segments_folder)
         manifest = replace(self._manifest.adding(writer.segments, runs), epoch=self._manifest.epoch + 1)
         with log.hot.writing() as cursor:
+            keep_scales(cursor, log.project, self._valued)
             _delete_repeated(cursor, words)
             cursor.execute("UPDATE head SET last_at = max(last_at, ?)", (manifest.max_at,))
             catalog.write(cursor)

@@ -24,6 +24,7 @@ from feedwell.stores.log.history import LoadReport, Progress, load_history, load
 from feedwell.stores.log.hot import HotFile, quoted
 from feedwell.stores.log.in_order import live_run, merged, runs_of, stored_run
 from feedwell.stores.log.manifest import Manifest, ManifestFile
+from feedwell.stores.log.scales import kept_scales, require_scales
 from feedwell.stores.log.schema import event_schema, rows_to_table, without_users
 from feedwell.stores.log.seal import recover, renew_epoch, seal_hot
 from feedwell.stores.log.segments import read_after
@@ -46,6 +47,7 @@ class EventLog:
         with file_lock(self.log_folder / "open.lock"):
             self.hot = HotFile(self.log_folder / "hot.sqlite", project.entities)
             self.tombstones = Tombstones(self.log_folder / "tombstones.json", self.hot)
+        require_scales(kept_scales(self.hot.connection()), project)
         self.manifest_file = ManifestFile(self.log_folder / "segments.json")
         self.sealed_ids = SealedIds(self.segments_folder)
         self.ids = IdStore(self.hot.connection, self.hot.codes, self.tombstones.version)
@@ -65,7 +67,8 @@ class EventLog:
 
     @staticmethod
     def open(folder: Path, project: Project, clock: Clock) -> EventLog:
-        """The log under `folder` (`<project>/.feedwell`): created when absent, mended after a crash."""
+        """The log under `folder` (`<project>/.feedwell`): created when absent, mended after a crash.
+        ProjectError: the project reads stored values at another scale than they were stored."""
         return EventLog(folder, project, clock)
 
     def close(self) -> None:
