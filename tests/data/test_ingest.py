@@ -135,6 +135,31 @@ def test_a_pattern_without_a_file_is_named(shop):
         shop.ingest()
 
 
+def test_all_files_that_are_missing_or_cannot_be_read_are_named_together(shop):
+    whole = shop.folder / "whole.parquet"
+    pq.write_table(pa.table({"user": ["u1"] * 99}), whole)
+    shop.write("cut.parquet", whole.read_bytes()[:200])
+    shop.write("other.csv", "who,what\n")
+    items = EntitySection(path=("no_items.csv", "other.csv"))
+    shop.declare(events=("nowhere/*.csv", "cut.parquet", "other.csv"), entity={"item": items})
+    with pytest.raises(DataError) as told:
+        shop.ingest()
+    lines = str(told.value).splitlines()
+    wanted = [
+        "no_items.csv",
+        "other.csv: no column",
+        "nowhere/*.csv",
+        "cut.parquet (200 bytes)",
+        "other.csv: no column",
+    ]
+    assert len(lines) == len(wanted)
+    for line, part in zip(lines, wanted, strict=True):
+        assert part in line
+    shop.declare(events=[f"no{i}.csv" for i in range(30)])
+    with pytest.raises(DataError, match=r"no19\.csv[^\n]*\n\.\.\. and 10 more$"):
+        shop.ingest()
+
+
 def test_an_unknown_format_is_named(shop):
     shop.write("e.xlsx", "x")
     shop.declare(events="e.xlsx")
@@ -410,6 +435,7 @@ def test_empty_files_are_zero_events(shop):
     shop.declare(events=("a.csv", "b.csv", "c.jsonl", "d.parquet"))
     report = shop.ingest()
     assert (report.n_rows, report.load.epoch, shop.log.high_water()) == (0, 0, (-1, 0))
+    assert "no rows are in a.csv, b.csv, c.jsonl and 1 more files" in str(report)
     shop.declare()
     assert shop.ingest().n_rows == 0
 

@@ -127,7 +127,7 @@ def test_people_are_told_from_items_by_their_bursts_and_times_by_their_size(tmp_
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"a": "x", "b": "y"}] * 9, "no table of events: expected a time and a column each for user and item"),
+        ([{"a": "x", "b": "y"}] * 9, "no table of events: expected a time and a column each for user and item, "),
         (
             [{"user": f"u{i % 5}", "note": "one two three", "n": f"k{i % 4}", "ts": START + i} for i in range(60)],
             r"which column is the item\?.*--column item=NAME.*\[data\] columns = \{ item = \"NAME\" \}",
@@ -143,6 +143,15 @@ def test_what_cannot_be_told_says_which_key_to_fill_in(
 ) -> None:
     with pytest.raises(DataError, match=message):
         propose(write(tmp_path / "events.csv", rows), tmp_path, "test")
+
+
+def test_events_that_are_empty_or_cannot_be_read_are_said_to_be_so(tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("user,item,ts\n")
+    (tmp_path / "cut.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(DataError) as told:
+        propose(tmp_path, tmp_path, "test")
+    assert "empty.csv has user, item, ts, and no rows; not read: cut.parquet: " in str(told.value)
+    assert "of at least 3 different ids" in str(told.value)
 
 
 def test_a_role_told_is_not_questioned_and_a_wrong_one_named(tmp_path: Path) -> None:

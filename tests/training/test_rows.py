@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from types import SimpleNamespace
+from typing import Any, cast
+
 import numpy as np
 import pyarrow as pa
 
 from feedwell.core.needs import HistoryNeed
+from feedwell.core.project import Project
 from feedwell.core.protocols import Histories, RankingRows
-from feedwell.data.interactions import user_events
+from feedwell.data.interactions import UserEvents, user_events
+from feedwell.data.split import NEVER
 from feedwell.features import FeatureSet, histories
 from feedwell.pipeline.replay import Replayer
-from feedwell.training.rows import Rows, join
+from feedwell.training.rows import Names, RowBuilder, Rows, join
 
 NEEDS = (HistoryNeed(("view", "buy"), 5), HistoryNeed(("buy",), 50))
 
@@ -41,6 +47,34 @@ def test_histories_from_the_log_are_what_serving_reads_from_state(shop):
     assert most[NEEDS[0]] == 5
     assert most[NEEDS[1]] > 5
     assert len(set(read[NEEDS[0]].type_E.tolist())) == 2
+
+
+def test_what_a_user_turned_to_is_found_without_looking_through_their_history():
+    """A user with a hundred times the events: the same items, and no more memory to find them."""
+    objective = {"buy": {"events": ["buy"], "within": 50}}
+    project = Project.model_validate({"project": {"name": "p"}, "event": {"view": {}}, "objective": objective})
+    shown = pa.table({name: pa.array([], pa.int64()) for name in ("user", "item", "moment")})
+    held, found = [], []
+    for n in (2_000, 200_000):
+        at = np.arange(n) - n // 2
+        made = UserEvents(
+            user_E=np.zeros(n, np.int64),
+            item_E=at % 7,
+            at_E=at,
+            moment_E=at,
+            type_E=(at % 2).astype(np.int16),
+            value_E=np.full(n, np.nan),
+            undone_at_E=np.full(n, NEVER),
+            types=("view", "buy"),
+        )
+        builder = RowBuilder(cast(Any, SimpleNamespace(project=project)), cast(Any, None), made, shown, Names((), ()))
+        found.append(builder._turned_to(0, 10, 20).tolist())
+        tracemalloc.start()
+        builder._turned_to(0, 10, 20)
+        held.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert found == [[11 % 7, 13 % 7, 15 % 7, 17 % 7, 19 % 7]] * 2
+    assert held[1] < 3 * held[0]
 
 
 def test_no_log_has_no_history(shop):

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from feedwell.core.errors import CheckFailed
+from feedwell.core.errors import CheckFailed, DataError
 from feedwell.data.log_view import LogView
 from feedwell.pipeline.path import Wish
 from feedwell.training import measure as measure_module
@@ -223,3 +223,8 @@ def test_a_log_without_events_gives_a_release_of_what_needs_no_training(shop):
     report = ws.train()
     assert report.release_id
     assert report.evaluation.n_requests == 0
+
+
+def test_a_ranker_without_any_event_says_to_load_some(shop):
+    with pytest.raises(DataError, match="no event of a user; load some with `feedwell ingest`"):
+        shop(events=[]).train()

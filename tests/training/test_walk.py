@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -83,6 +85,28 @@ def test_relevant_are_later_positives_that_may_still_be_shown(data, user, t, hor
     want = {r[1] for r in rows if r[3] and r[0] == user and t <= r[2] < end} - without
     assert keys.tolist() == sorted(want)
     assert known == sum(r[0] == user and r[2] < t for r in rows)
+
+
+def asked_in(call) -> int:
+    """The most bytes that a call held at once, whatever it set up before."""
+    call()
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("horizon", [None, 50])
+def test_a_request_does_not_look_through_a_long_history(horizon):
+    """A user with a hundred times the events, on the same items: each request reads no more of them."""
+    held = {}
+    for n in (2_000, 200_000):
+        made, positive, _ = of([(0, e % 50, e, e % 3 == 0) for e in range(n)])
+        relevance = Relevance(made, positive, horizon)
+        held[n] = asked_in(lambda relevance=relevance, n=n: relevance.at(0, n // 2, np.empty(0, np.int64)))
+    assert held[200_000] < 3 * held[2_000]
 
 
 def test_moments_are_one_per_user_second_and_the_same_sample_each_time():

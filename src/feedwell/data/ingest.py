@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from feedwell.core.errors import DataError
 from feedwell.core.event import RawEvent
 from feedwell.core.project import EntitySection, Project
 from feedwell.data.contracts import RowContract, id_names
-from feedwell.data.ingest_files import BadLine, Batch, SourceFile, find_files, look_at, read_batches, read_objects
+from feedwell.data.ingest_files import BadLine, Batch, SourceFile, look_at, match_files, read_batches, read_objects
 from feedwell.data.ingest_sql import REASON, Normaliser, map_columns
 from feedwell.data.quarantine import Quarantine
 from feedwell.stores.log import EventLog, LoadReport, raw_schema
@@ -30,6 +31,7 @@ from feedwell.stores.log.schema import FILE
 Progress = Callable[[str, int], None]
 _CATALOG_BATCH = 50_000
 _HELD_BAD = 100_000
+_TOLD = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +78,10 @@ def ingest(
     strict: bool = False,
     progress: Progress | None = None,
 ) -> IngestReport:
-    """What was loaded from the project's files. DataError when a file cannot be read at all, or (`strict`) when any row
-    is bad: then nothing is stored."""
+    """What was loaded from the project's files. DataError when files are missing or cannot be read at all (it names all
+    of them), or (`strict`) when any row is bad: then nothing is stored."""
     started, now = time.perf_counter(), log.clock.now()
-    catalogs = _look_at_catalogs(project, folder)
-    events = _look_at_events(project, folder)
+    catalogs, events = _look_at_files(project, folder)
     load_id = _load_id(log, now)
     with Quarantine(log.folder / "quarantine", load_id) as quarantine:
         reading = _Reading(project, log, quarantine, now, dated=history)
@@ -227,27 +228,38 @@ def _refusing(rows: Iterator[pa.Table], reading: _Reading, strict: bool) -> Iter
         )
 
 
-def _look_at_events(project: Project, folder: Path) -> list[SourceFile]:
-    data = project.data
-    if not data.events:
-        return []
-    paths = find_files(folder, data.events, "[data] events")
-    files = [look_at(path, folder, delimiter=data.delimiter, header=data.header) for path in paths]
-    for file in files:
-        map_columns(project, file)
-    return files
+def _look_at_files(project: Project, folder: Path) -> tuple[dict[str, list[SourceFile]], list[SourceFile]]:
+    """Every catalog's files and the events' files; one DataError names all that are missing or cannot be read."""
+    wrong: list[str] = []
+
+    def look(patterns: str | Sequence[str], what: str, read: Callable[[Path], SourceFile]) -> Iterator[SourceFile]:
+        paths, missing = match_files(folder, patterns, what)
+        wrong.extend(missing)
+        for path in paths:
+            try:
+                yield read(path)
+            except DataError as error:
+                wrong.append(str(error))
+
+    catalogs = {
+        entity: list(look(e.path, f"[entity.{entity}] path", partial(_look_at_catalog, folder, entity, e)))
+        for entity, e in project.entity.items()
+        if e.path
+    }
+    events = list(look(project.data.events, "[data] events", partial(_look_at_events, folder, project)))
+    if wrong:
+        more = [f"... and {len(wrong) - _TOLD} more"] if len(wrong) > _TOLD else []
+        raise DataError("\n".join([*wrong[:_TOLD], *more]))
+    return catalogs, events
 
 
-def _look_at_catalogs(project: Project, folder: Path) -> dict[str, list[SourceFile]]:
-    found: dict[str, list[SourceFile]] = {}
-    for entity, section in project.entity.items():
-        if section.path:
-            paths = find_files(folder, section.path, f"[entity.{entity}] path")
-            found[entity] = [_look_at_catalog(path, folder, entity, section) for path in paths]
-    return found
+def _look_at_events(folder: Path, project: Project, path: Path) -> SourceFile:
+    file = look_at(path, folder, delimiter=project.data.delimiter, header=project.data.header)
+    map_columns(project, file)
+    return file
 
 
-def _look_at_catalog(path: Path, folder: Path, entity: str, section: EntitySection) -> SourceFile:
+def _look_at_catalog(folder: Path, entity: str, section: EntitySection, path: Path) -> SourceFile:
     file = look_at(path, folder, delimiter=section.delimiter, header=section.header)
     wanted = [section.rename.get(name, name) for name in section.columns]
     if section.valid_from:
@@ -285,6 +297,8 @@ def _declared_types(project: Project) -> set[str]:
 def _notes(project: Project, load: LoadReport, reading: _Reading, history: bool) -> Iterator[str]:
     if history and reading.assumed:
         yield f"available_at is assumed: ts + {format_duration(project.data.assumed_delay)} ([data] assumed_delay)"
+    if empty := [file.file for file in reading.files if not file.n_rows]:
+        yield f"no rows are in {', '.join(empty[:3])}" + (f" and {len(empty) - 3} more files" if empty[3:] else "")
     if load.n_twins_across_files:
         n = load.n_twins_across_files
         yield f"{n} rows equal one in another file of this load: twins over two files count as one"

@@ -75,9 +75,9 @@ class Batch:
         return self.first_row + index if self.rows is None else self.rows[index]
 
 
-def find_files(folder: Path, patterns: str | Sequence[str], what: str) -> list[Path]:
-    """The files that paths, folders and globs name, in order, each once; DataError where one names none."""
-    found: dict[Path, None] = {}
+def match_files(folder: Path, patterns: str | Sequence[str], what: str) -> tuple[list[Path], list[str]]:
+    """(the files that paths, folders and globs name, in order, each once; what to say of each that names none)."""
+    found, missing = dict[Path, None](), list[str]()
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         place = folder / pattern
         if place.is_dir():
@@ -85,9 +85,9 @@ def find_files(folder: Path, patterns: str | Sequence[str], what: str) -> list[P
         else:
             paths = sorted(Path(p) for p in glob.glob(str(place), recursive=True) if Path(p).is_file())
         if not paths:
-            raise DataError(f"{what} names '{pattern}', and no file is at {place}: correct the path in feedwell.toml")
+            missing.append(f"{what} names '{pattern}', and no file is at {place}: correct the path in feedwell.toml")
         found.update(dict.fromkeys(paths))
-    return list(found)
+    return list(found), missing
 
 
 def look_at(path: Path, folder: Path, *, delimiter: str | None = None, header: Sequence[str] = ()) -> SourceFile:

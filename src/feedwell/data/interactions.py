@@ -61,15 +61,17 @@ class UserEvents:
         return keep & self.holds[objective.where] if objective.where else keep
 
     @cached_property
-    def by_user(self) -> tuple[NDArray[np.intp], Keys]:
-        """(rows sorted by user, in log order within one; the users of those rows)."""
+    def by_user(self) -> tuple[NDArray[np.intp], Keys, Keys]:
+        """(rows sorted by user, in log order within one; the users of those rows; their `at`)."""
         order = np.argsort(self.user_E, kind="stable")
-        return order, self.user_E[order]
+        return order, self.user_E[order], self.at_E[order]
 
-    def rows_of(self, user: int) -> NDArray[np.intp]:
-        """That user's rows in log order."""
-        order, users = self.by_user
-        return order[np.searchsorted(users, user) : np.searchsorted(users, user, side="right")]
+    def rows_of(self, user: int, *, since: int = -NEVER, until: int = NEVER) -> NDArray[np.intp]:
+        """That user's rows with `at` in `[since, until)`, in log order; found in log time, not by looking."""
+        order, users, at = self.by_user
+        first, last = np.searchsorted(users, user), np.searchsorted(users, user, side="right")
+        inside = slice(*(first + np.searchsorted(at[first:last], [since, until])))
+        return order[inside]
 
     def moments(self) -> tuple[Keys, Keys]:
         """(user, t) of every situation."""
@@ -82,11 +84,10 @@ class UserEvents:
 
 def user_events(view: LogView, project: Project) -> UserEvents:
     """All that users did, in the log's order (what was served to them is not); without an item: item -1."""
-    pairs = _pairs(project)
     wheres = {o.where: where_sql(o.terms) for o in project.objective.values() if o.where}
     conditions = "".join(f", coalesce({sql}, FALSE) AS where_{i}" for i, sql in enumerate(wheres.values()))
     query = _EVENTS.format(
-        pairs=pairs or "FALSE", never=NEVER, did=DID, situated=situated(project), conditions=conditions
+        undone=_undone(project), never=NEVER, did=DID, situated=situated(project), conditions=conditions
     )
     with view.connect() as connection:
         found = connection.execute(query).to_arrow_table()
@@ -105,22 +106,27 @@ def user_events(view: LogView, project: Project) -> UserEvents:
 
 
 _EVENTS = """
-WITH undo AS (
-    SELECT d."offset" AS "offset", min(u.available_at) AS at FROM log d JOIN log u
-    ON u."user" = d."user" AND ({pairs})
-    AND (u.available_at > d.available_at OR (u.available_at = d.available_at AND u."offset" > d."offset"))
-    WHERE d."user" >= 0 GROUP BY 1
-)
-SELECT e."user", e.item, e.available_at, e.moment, e.type, e.value, coalesce(u.at, {never}) AS undone_at{conditions}
+WITH undo AS (SELECT "offset", undone_at FROM ({undone}) WHERE undone_at IS NOT NULL)
+SELECT e."user", e.item, e.available_at, e.moment, e.type, e.value,
+    coalesce(u.undone_at, {never}) AS undone_at{conditions}
 FROM {situated} e LEFT JOIN undo u ON u."offset" = e."offset"
 WHERE {did} ORDER BY e.available_at, e."offset"
 """
 
+# The next undo in one pass over what a user did with an object: a join of all that they did with all that they undid
+# is quadratic in a long history once there are two kinds of undo.
+_UNDONE = """
+SELECT "offset", type, min(CASE WHEN type = '{undo}' THEN available_at END) OVER (
+    PARTITION BY "user", "{key}" ORDER BY available_at, "offset" ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
+) AS undone_at
+FROM log WHERE "user" >= 0 AND type IN ('{do}', '{undo}') QUALIFY type = '{do}'
+"""
 
-def _pairs(project: Project) -> str:
-    """What takes what back: the same user, on the object that the event type is about."""
+
+def _undone(project: Project) -> str:
+    """offset, undone_at: what takes what back and when, the same user on the object that the event type is about."""
     told = []
     for name, undo in project.undone_by.items():
-        a, b, key = name.replace("'", "''"), undo.replace("'", "''"), project.event[name].object
-        told.append(f"""(d.type = '{a}' AND u.type = '{b}' AND u."{key}" = d."{key}")""")
-    return " OR ".join(told)
+        do, by, key = name.replace("'", "''"), undo.replace("'", "''"), project.event[name].object
+        told.append(_UNDONE.format(do=do, undo=by, key=key))
+    return " UNION ALL ".join(told) or 'SELECT NULL::BIGINT AS "offset", NULL::BIGINT AS undone_at'

@@ -26,7 +26,7 @@ def propose(source: Path, project: Path, name: str, given: Mapping[str, str] | N
     DataError where no table of events is found, or a role of its columns is missing or ambiguous: it names the key.
     """
     tables, unread = profile_folder(source)
-    events = event_table(tables, None if source.is_dir() else str(source))
+    events = event_table(tables, None if source.is_dir() else str(source), unread)
     roles = find_roles(events, given or {})
     behaviour = observe(events, roles)
     catalogs, unused = find_catalogs(tables, events, roles)

@@ -20,6 +20,7 @@ _EPOCHS = {"s": 1.0, "ms": 1e3, "us": 1e6, "auto": 1e9}
 _FROM, _UNTIL = 3.15e8, 4.1e9  # 1980 to 2100
 _MOST_TYPES = 100
 _SAMPLE = 500_000
+_FEWEST_IDS = 3
 _TEXTS = ("request_id", "session", "slot", "surface", "device", "available_at", "event_id")
 
 
@@ -49,16 +50,18 @@ class Roles:
         return self.columns[role].column if role in self.columns else None
 
 
-def event_table(tables: Sequence[Table], wanted: str | None = None) -> Table:
+def event_table(tables: Sequence[Table], wanted: str | None = None, unread: Sequence[str] = ()) -> Table:
     """The table that holds events: one with a time and two columns of ids; with a type rather than without, then the
-    longest. `wanted` is the path of a file that must be among its files."""
+    longest. `wanted` is the path of a file that must be among its files; `unread` says what could not be read."""
     named = [t for t in tables if wanted is not None and any(str(file.path) == wanted for file in t.files)]
     found = [t for t in named or tables if _times(t) and len(_ids(t)) >= 2]
     if not found:
-        told = "; ".join(f"{t.name} has {', '.join(t.columns)}" for t in named or tables)
+        told = [f"{t.name} has {', '.join(t.columns)}{'' if t.n_rows else ', and no rows'}" for t in named or tables]
+        told += [f"not read: {line}" for line in unread]
         raise DataError(
-            f"no table of events: expected a time and a column each for user and item ({told}). Write the project with"
-            " `feedwell init` and name their columns under [data] columns"
+            "no table of events: expected a time and a column each for user and item, of at least"
+            f" {_FEWEST_IDS} different ids ({'; '.join(told)}). Write the project with `feedwell init` and name their"
+            " columns under [data] columns"
         )
     return max(found, key=lambda t: (_type(t, set()) is not None, t.n_rows))
 
@@ -88,7 +91,7 @@ def find_roles(table: Table, given: Mapping[str, str]) -> Roles:
 def id_like(column: Column, n_rows: int) -> bool:
     """Whether the cells can be ids: whole numbers or single words, of which there are some."""
     one_word = column.kind == "int" or (column.kind == "text" and column.words < 1.05)
-    return one_word and column.n > 0 and column.n_distinct >= min(3, n_rows)
+    return one_word and column.n > 0 and column.n_distinct >= min(_FEWEST_IDS, n_rows)
 
 
 def unit_of(column: Column) -> str | None:

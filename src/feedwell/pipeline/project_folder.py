@@ -9,9 +9,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from feedwell.core import registry
-from feedwell.core.errors import DataError, Problem, ProjectError, UsageError
+from feedwell.core.errors import Problem, ProjectError, UsageError
 from feedwell.core.project import Project
-from feedwell.data.ingest_files import FORMATS, find_files, suffix_of
+from feedwell.data.ingest_files import FORMATS, match_files, suffix_of
 from feedwell.pipeline.project_checks import findings_of
 from feedwell.pipeline.project_file import Check, parse_project
 from feedwell.pipeline.trial import trial_findings
@@ -46,13 +46,9 @@ def load_project(folder: Path, *, environment: str | None = None, checks: Iterab
 
 def missing_files(project: Project, folder: Path) -> list[str]:
     """What `ingest` would not find: `[data] events` or a catalog's path that names no file yet."""
-    missing = []
-    for path, pattern, _ in _data_files(project):
-        try:
-            find_files(folder, pattern, ".".join(path))
-        except DataError as error:
-            missing.append(str(error))
-    return missing
+    return [
+        line for path, pattern, _ in _data_files(project) for line in match_files(folder, pattern, ".".join(path))[1]
+    ]
 
 
 def _data_files(project: Project) -> Iterator[tuple[tuple[str, ...], str, str | None]]:

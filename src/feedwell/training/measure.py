@@ -180,11 +180,14 @@ def _train_rows(inputs: Inputs, first: Parts, events: UserEvents, cut: Spans, sh
     pipeline = first.pipeline()
     moments = _exposure_moments(shown, span_X, project.train.max_requests)
     kept = shown.filter(pa.array(_visited(shown, np.isin(span_X, _TRAIN_SPANS), moments)))
+    if not len(events.user_E):
+        raise DataError(
+            "training the ranker: the log has no event of a user; load some with `feedwell ingest`, or remove [ranker]"
+        )
     if not kept.num_rows:
         raise DataError(
             f"training the ranker: no exposure lies in the ranker's span of {len(events.user_E)} events; take more "
-            "data, "
-            "declare `[data] exposure`, or remove [ranker]"
+            "data, declare `[data] exposure`, or remove [ranker]"
         )
     builder = RowBuilder(inputs, first.features, events, kept, Names.of_pipeline(pipeline))
     _visit(inputs, pipeline, cut, moments, builder)

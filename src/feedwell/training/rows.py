@@ -213,11 +213,9 @@ class RowBuilder:
 
     def _turned_to(self, user: int, t: int, until: int) -> Keys:
         """Items that the user acted on within the longest window and before `until`, wherever they found them."""
-        rows = self._events.rows_of(user)
-        rows = rows[self._acts[rows]]
         within = max((o.within for o in self._project.objective.values()), default=0)
-        at = self._events.at_E[rows]
-        turned: Keys = self._events.item_E[rows[(at >= t) & (at < min(t + within, until))]]
+        rows = self._events.rows_of(user, since=t, until=min(t + within, until))
+        turned: Keys = self._events.item_E[rows[self._acts[rows]]]
         return turned
 
     def _labels(self) -> dict[str, Float]:

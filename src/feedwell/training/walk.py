@@ -220,10 +220,14 @@ def walk(
 
 
 class Relevance:
-    """The distinct items of a user's positive events from t on (within the horizon), without what was ruled out."""
+    """The distinct items of a user's positive events from t on (within the horizon), without what was ruled out.
+
+    A request costs as much as its user has items or the horizon has events, however many the user's history has.
+    """
 
     def __init__(self, events: UserEvents, positive_E: NDArray[np.bool_], horizon: int | None) -> None:
         self._events, self._positive_E, self._horizon = events, positive_E, horizon
+        self._last: dict[int, tuple[Keys, Keys]] = {}
 
     @staticmethod
     def of(project: Project, events: UserEvents) -> Relevance:
@@ -232,13 +236,28 @@ class Relevance:
 
     def at(self, user: int, t: int, skip: Keys) -> tuple[Keys, int]:
         """(relevant keys, number of the user's events before t)."""
-        rows = self._events.rows_of(user)
-        at = self._events.at_E[rows]
-        after = self._positive_E[rows] & (at >= t)
-        if self._horizon is not None:
-            after &= at < t + self._horizon
-        keys = np.unique(self._events.item_E[rows[after]])
-        return keys[~contains(skip, keys)] if len(skip) else keys, int(np.searchsorted(at, t))
+        keys = self._from(user, t) if self._horizon is None else self._between(user, t, t + self._horizon)
+        known = len(self._events.rows_of(user, until=t))
+        return keys[~contains(skip, keys)] if len(skip) else keys, known
+
+    def _between(self, user: int, since: int, until: int) -> Keys:
+        rows = self._events.rows_of(user, since=since, until=until)
+        return np.unique(self._events.item_E[rows[self._positive_E[rows]]])
+
+    def _from(self, user: int, t: int) -> Keys:
+        if user not in self._last:
+            self._last[user] = self._last_of(user)
+        last_I, item_I = self._last[user]
+        return np.sort(item_I[np.searchsorted(last_I, t) :])
+
+    def _last_of(self, user: int) -> tuple[Keys, Keys]:
+        """(when the user's last positive on each item was, ascending; the item)."""
+        rows = self._events.rows_of(user)[::-1]
+        rows = rows[self._positive_E[rows]]
+        item_I, place = np.unique(self._events.item_E[rows], return_index=True)
+        last_I = self._events.at_E[rows[place]]
+        order = np.argsort(last_I, kind="stable")
+        return last_I[order], item_I[order]
 
 
 def relevant_name(project: Project) -> str:
