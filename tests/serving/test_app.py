@@ -44,6 +44,10 @@ def test_exclude_and_cursor(server: Server) -> None:
     first = server.get("/v1/recommend/new", params={"n": 5}).json()
     shown = [item["item_id"] for item in first["items"]]
     other = server.get("/v1/recommend/new", params={"n": 30, "exclude": [*shown, "unknown id"]}).json()
+    assert other["unknown_excluded"] == ["unknown id"]
+    assert "unknown_excluded" not in server.get("/v1/recommend/new", params={"exclude": shown}).json()
+    commas = server.get(f"/v1/recommend/new?exclude={shown[0]},{shown[1]}").json()
+    assert commas["unknown_excluded"] == [f"{shown[0]},{shown[1]}"]
     assert not set(shown) & {item["item_id"] for item in other["items"]}
     second = server.get("/v1/recommend/new", params={"n": 5, "cursor": first["cursor"]}).json()
     assert second["items"][0]["slot"] == 6

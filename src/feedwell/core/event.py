@@ -19,6 +19,8 @@ ORIGINS: tuple[Origin, ...] = ("live", "history", "simulated")
 SCHEMA_VERSION = 1
 NO_KEY = -1
 MAX_ID_BYTES = 512
+EXACT_BELOW = 2.0**53
+"""A whole number that came as a float of this size or more may have been another one."""
 MAX_PAYLOAD_BYTES = 64 * 1024
 CATALOG_PREFIX = "$"
 SERVED = "served"
@@ -63,15 +65,15 @@ _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0+")
 def id_text(cell: Any) -> str | None:
     """A cell as an outside id; None for what cannot be one. A whole number is one id however it is written.
 
-    >>> id_text(12.0), id_text("12.0"), id_text("a b"), id_text(2**63), id_text("")
-    ('12', '12', 'a b', '9223372036854775808', None)
+    >>> id_text(12.0), id_text("12.0"), id_text("a b"), id_text(2**63), id_text(2.0**63), id_text("")
+    ('12', '12', 'a b', '9223372036854775808', None, None)
     """
     if isinstance(cell, bool):
         return "true" if cell else "false"
     if isinstance(cell, float):
-        if not math.isfinite(cell):
+        if not abs(cell) < EXACT_BELOW:
             return None
-        cell = int(cell) if cell.is_integer() and abs(cell) < 1e37 else repr(cell)
+        cell = int(cell) if cell.is_integer() else repr(cell)
     text = plain_id(cell) if isinstance(cell, str) else str(cell) if isinstance(cell, int) else ""
     return text if text and len(text.encode("utf-8", "replace")) <= MAX_ID_BYTES else None
 

@@ -16,8 +16,10 @@ import orjson
 
 from feedwell.core.event import (
     CATALOG_PREFIX,
+    EXACT_BELOW,
     MAX_ID_BYTES,
     MAX_PAYLOAD_BYTES,
+    SERVED,
     RawEvent,
     catalog_type,
     id_text,
@@ -29,6 +31,10 @@ MAX_TYPE_LENGTH = 64
 MAX_VALUE = 2.0**48
 """Of a scaled value: any sum of 32 thousand such, and of ever more that are smaller, is exact in 64 bits."""
 _TOO_DEEP = "the row cannot be kept as JSON: it is nested too deeply, or has broken Unicode or a huge number"
+_SERVED = (
+    "type 'served' is what the server itself appends for each slot of its answers: no client may claim an impression;"
+    " send what a user saw as a type of its own, such as 'view'"
+)
 _TEXT_FIELDS = ("unit", "session", "device", "request_id", "surface")
 _PLAIN = frozenset({"type", "ts", "event_id", "value", "slot", "context", *_TEXT_FIELDS})
 _SECONDS_BELOW, _MILLIS_BELOW, _MICROS_BELOW = 1e11, 1e14, 1e17
@@ -70,6 +76,8 @@ class EventContract:
             raise ValueError(f"type must be a text, not {kind!r:.60}")
         if kind[0] == CATALOG_PREFIX or len(kind) > MAX_TYPE_LENGTH:
             raise ValueError(f"type must not begin with {CATALOG_PREFIX} nor exceed {MAX_TYPE_LENGTH} characters")
+        if kind == SERVED:
+            raise ValueError(_SERVED)
         if not row.keys() <= self._fields:
             raise ValueError(f"unknown field {min(row.keys() - self._fields)!r}; typed extras belong in 'context'")
         ids = {name: read_id(name, row[name]) for name in self._entities if row.get(name) is not None}
@@ -82,7 +90,7 @@ class EventContract:
             type=kind,
             ts=self._ts(row.get("ts"), now),
             ids=ids,
-            event_id=None if event_id is None else read_id("event_id", event_id),
+            event_id=None if event_id is None else read_id("event_id", event_id, plain=False),
             value=None if row.get("value") is None else self._value(kind, row["value"]),
             unit=_text(row, "unit"),
             session=_text(row, "session"),
@@ -183,10 +191,15 @@ def id_names(section: EntitySection, entity: str) -> tuple[str, ...]:
     return (section.id,) if section.id else (f"{entity}_id", "id", entity)
 
 
-def read_id(name: str, cell: Any) -> str:
-    """An outside id; ValueError says why a cell cannot be one."""
-    text = plain_id(cell) if type(cell) is str else id_text(cell)
+def read_id(name: str, cell: Any, *, plain: bool = True) -> str:
+    """An outside id; ValueError says why a cell cannot be one. `plain`: texts in their one spelling (ids of things)."""
+    if type(cell) is str:
+        text: str | None = plain_id(cell) if plain else cell
+    else:
+        text = None if isinstance(cell, bool) else id_text(cell)
     if not text:
+        if isinstance(cell, float) and EXACT_BELOW <= abs(cell) < math.inf:
+            raise ValueError(f"{name} is not exact as a number: {cell!r}; send such an id as a text")
         raise ValueError(f"{name} is missing" if cell in ("", None) else f"{name} cannot be read: {cell!r:.60}")
     if len(text) > MAX_ID_BYTES // 4 or not text.isascii():
         try:
@@ -265,7 +278,7 @@ def _display(cell: Any) -> Any:
 
 def _text(row: Mapping[str, Any], name: str) -> str | None:
     cell = row.get(name)
-    return None if cell is None or cell == "" else read_id(name, cell)
+    return None if cell is None or cell == "" else read_id(name, cell, plain=False)
 
 
 def _finite(number: float) -> float:

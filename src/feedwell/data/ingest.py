@@ -143,7 +143,7 @@ class _Reading:
         mapped = map_columns(self._project, file)
         self.assumed |= c.AVAILABLE_AT not in mapped.columns or mapped.columns[c.AVAILABLE_AT] not in file.columns
         held = _BadRows(self.quarantine, file)
-        for batch in read_batches(file, list(mapped.columns.values())):
+        for batch in read_batches(file, list(mapped.columns.values()), mapped.ids):
             good, bad = normaliser(batch.table, mapped)
             held.add(batch, bad)
             yield good.append_column(FILE, pa.repeat(pa.scalar(number, pa.int32()), good.num_rows))

@@ -9,7 +9,7 @@ import codecs
 import csv
 import glob
 import gzip
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import IO, Any, Literal
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feedwell.core.errors import DataError
+from feedwell.data.contracts import read_id
 
 Format = Literal["csv", "jsonl", "parquet"]
 ROWS = 250_000
@@ -39,6 +40,8 @@ FORMATS: dict[str, Format] = {
 }
 _TABBED = frozenset({".tsv", ".inter"})
 _SNIFFED_LINES = 1000
+_ODD_ID = r"^(true|false|-?[0-9]{14,}\.0|[0-9]{20,}|-[0-9]{19,}|-?[0-9.]+e\+?[0-9]+)$"
+"""The texts that a boolean, or a number too large to be exact, leaves of a JSON cell; strings may look like them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,12 +112,17 @@ def look_at(path: Path, folder: Path, *, delimiter: str | None = None, header: S
     return SourceFile(path=path, name=name, format="csv", columns=columns, delimiter=mark, skip=0 if header else 1)
 
 
-def read_batches(file: SourceFile, columns: Sequence[str] | None = None) -> Iterator[Batch]:
-    """The file's rows in order, the named columns only (default: all); csv and jsonl cells are text."""
+def read_batches(
+    file: SourceFile, columns: Sequence[str] | None = None, ids: Mapping[str, str] | None = None
+) -> Iterator[Batch]:
+    """The file's rows in order, the named columns only (default: all); csv and jsonl cells are text.
+
+    `ids`: our name → theirs of columns whose JSON cells must be ids: what cannot be one is a bad line.
+    """
     wanted = list(dict.fromkeys(file.columns if columns is None else columns))
     if file.format == "parquet":
         return _read_parquet(file, wanted)
-    return _read_json(file, wanted) if file.format == "jsonl" else _read_csv(file, wanted)
+    return _read_json(file, wanted, ids or {}) if file.format == "jsonl" else _read_csv(file, wanted)
 
 
 def read_objects(file: SourceFile) -> Iterator[tuple[int, dict[str, Any] | BadLine]]:
@@ -184,7 +192,7 @@ def _read_csv(file: SourceFile, columns: list[str]) -> Iterator[Batch]:
         yield Batch(table=empty, first_row=held + 1, bad=tuple(bad))
 
 
-def _read_json(file: SourceFile, columns: list[str]) -> Iterator[Batch]:
+def _read_json(file: SourceFile, columns: list[str], ids: Mapping[str, str]) -> Iterator[Batch]:
     paths = ", ".join(_text(f'$."{name}"') for name in columns)
     with duckdb.connect() as db:
         for first, lines in _line_blocks(file.path):
@@ -206,11 +214,32 @@ def _read_json(file: SourceFile, columns: list[str]) -> Iterator[Batch]:
             kept = found.filter(good)
             cells = kept["cells"].combine_chunks()
             arrays = [pc.list_element(cells, i) for i in range(len(columns))] if len(cells) else []
+            written = dict(zip(columns, arrays, strict=True))
             arrays = [_whole_numbers(db, kept["line"], *pair) for pair in zip(columns, arrays, strict=True)]
             arrays = arrays or [pa.array([], pa.string()) for _ in columns]
             table = pa.table(dict(zip(columns, arrays, strict=True)))
+            if odd := _odd_ids(kept, written, ids):
+                bad += odd.values()
+                good = pa.array([i not in odd for i in range(len(kept))])
+                kept, table = kept.filter(good), table.filter(good)
             rows = kept["row"].to_pylist() if len(bad) or len(kept) != len(lines) else None
             yield Batch(table=table, first_row=first, bad=tuple(bad), rows=rows)
+
+
+def _odd_ids(kept: pa.Table, cells: Mapping[str, pa.Array], ids: Mapping[str, str]) -> dict[int, BadLine]:
+    """Place → why that line is bad. Only what looks odd as text is read once more, as JSON bodies are by HTTP."""
+    found: dict[int, BadLine] = {}
+    for ours, theirs in ids.items():
+        if theirs not in cells:
+            continue
+        odd = pc.indices_nonzero(pc.fill_null(pc.match_substring_regex(cells[theirs], _ODD_ID), False))
+        for i in odd.to_pylist():
+            line = kept["line"][i].as_py()
+            try:
+                read_id(ours, orjson.loads(line).get(theirs))
+            except ValueError as error:
+                found.setdefault(i, BadLine(row=kept["row"][i].as_py(), reason=str(error), data=line))
+    return found
 
 
 def _whole_numbers(db: duckdb.DuckDBPyConnection, lines: pa.ChunkedArray, column: str, cells: pa.Array) -> pa.Array:

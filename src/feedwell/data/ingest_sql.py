@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from feedwell.core import columns as c
 from feedwell.core.errors import DataError
-from feedwell.core.event import CATALOG_PREFIX, MAX_ID_BYTES
+from feedwell.core.event import CATALOG_PREFIX, EXACT_BELOW, MAX_ID_BYTES
 from feedwell.core.project import ColumnType, Project
 from feedwell.data.contracts import ISO_TIME, MAX_TYPE_LENGTH, MAX_VALUE
 from feedwell.data.ingest_files import SourceFile
@@ -38,6 +38,13 @@ class Mapped:
     """Our column → theirs, in one file."""
 
     columns: Mapping[str, str]
+    entities: tuple[str, ...]
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """Those of `columns` that hold ids: of things, and of the event, its session, its request ..."""
+        names = (*self.entities, c.EVENT_ID, *_TEXT)
+        return {name: self.columns[name] for name in names if name in self.columns}
 
 
 class _Context(NamedTuple):
@@ -79,7 +86,7 @@ def map_columns(project: Project, file: SourceFile) -> Mapped:
     if file.format == "jsonl":
         # Only the first lines were looked at: what comes later under our own names is read too.
         found = {**{name: name for name in ours if name != c.TYPE or not project.data.type}, **found}
-    return Mapped(columns=found)
+    return Mapped(columns=found, entities=tuple(project.entities))
 
 
 class Normaliser:
@@ -116,10 +123,11 @@ class Normaliser:
             typed[c.VALUE] = f"TRY_CAST({cells[c.VALUE]} AS DOUBLE)"
         if c.SLOT in cells:
             typed[c.SLOT] = _whole(cells[c.SLOT], "INTEGER")
-        for name in (*self._project.entities, c.EVENT_ID, *_TEXT):
-            if name in cells:
-                typed[name] = _id(cells[name], types[name])
+        for name in mapped.ids:
+            typed[name] = _id(cells[name], types[name], plain=name in self._project.entities)
         raw = {f"_raw_{name}": cells[name] for name in (c.TS, c.AVAILABLE_AT, c.VALUE, c.SLOT) if name in cells}
+        odd = {name: types[name] for name in mapped.ids if _may_be_odd(types[name])}
+        raw |= {f"_raw_{name}": cells[name] for name in odd}
         contexts = self._contexts(cells)
         raw |= {one.typed: self._cast(cells[one.name], types[one.name], one.kind) for one in contexts}
         raw |= {one.raw: cells[one.name] for one in contexts}
@@ -127,11 +135,13 @@ class Normaliser:
         payload = self._payload(contexts)
         outer = [*(_quoted(name) for name in typed), *([f"{payload} AS {c.PAYLOAD}"] if payload else [])]
         return (
-            f"SELECT {', '.join(outer)}, _row, CASE {' '.join(self._reasons(typed, contexts))} END AS {REASON}"
+            f"SELECT {', '.join(outer)}, _row, CASE {' '.join(self._reasons(typed, contexts, odd))} END AS {REASON}"
             f" FROM (SELECT _row, {inner} FROM incoming)"
         )
 
-    def _reasons(self, typed: Mapping[str, str], contexts: Sequence[_Context]) -> list[str]:
+    def _reasons(
+        self, typed: Mapping[str, str], contexts: Sequence[_Context], odd: Mapping[str, pa.DataType]
+    ) -> list[str]:
         ids = [name for name in (*self._project.entities, c.EVENT_ID, *_TEXT) if name in typed]
         rules = [
             (f"coalesce({c.TYPE}, '') = ''", "'type is missing'"),
@@ -139,6 +149,7 @@ class Normaliser:
                 f"starts_with({c.TYPE}, '{CATALOG_PREFIX}') OR length({c.TYPE}) > {MAX_TYPE_LENGTH}",
                 f"'type must not begin with {CATALOG_PREFIX} nor exceed {MAX_TYPE_LENGTH} characters'",
             ),
+            *[_odd_id(name, kind) for name, kind in odd.items()],
             ('"user" IS NULL', "'user is missing'"),
             *[
                 (f"strlen({_quoted(name)}) > {MAX_ID_BYTES}", f"'{name} is longer than {MAX_ID_BYTES} bytes'")
@@ -263,14 +274,29 @@ def _cell(theirs: str, kind: pa.DataType) -> str:
     return f"nullif({_quoted(theirs)}, '')" if _is_text(kind) else _quoted(theirs)
 
 
-def _id(cell: str, kind: pa.DataType) -> str:
-    """A cell as an outside id: whole numbers without a point, in full, also those that stand as text."""
+def _may_be_odd(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+def _odd_id(name: str, kind: pa.DataType) -> tuple[str, str]:
+    """(test, reason) for what `contracts.read_id` refuses in columns that are not text."""
+    raw = _quoted(f"_raw_{name}")
+    if pa.types.is_boolean(kind):
+        return f"{raw} IS NOT NULL", f"'{name} cannot be read: ' || {raw}::VARCHAR"
+    exact = f"isfinite({raw}) AND abs({raw}) >= {EXACT_BELOW!r}"
+    return exact, f"'{name} is not exact as a number: ' || {raw}::VARCHAR || '; send such an id as a text'"
+
+
+def _id(cell: str, kind: pa.DataType, *, plain: bool) -> str:
+    """A cell as an outside id: whole numbers without a point, in full, and where `plain` those that stand as text."""
     if pa.types.is_floating(kind):
         return (
-            f"CASE WHEN isfinite({cell}) THEN CASE WHEN {cell} = floor({cell}) AND abs({cell}) < 1e37"
-            f" THEN ({cell}::HUGEINT)::VARCHAR ELSE {cell}::VARCHAR END END"
+            f"CASE WHEN abs({cell}) < {EXACT_BELOW!r} THEN CASE WHEN {cell} = floor({cell})"
+            f" THEN ({cell}::BIGINT)::VARCHAR ELSE {cell}::VARCHAR END END"
         )
     text = f"{cell}::VARCHAR"
+    if _is_text(kind) and not plain:
+        return text
     if not (_is_text(kind) or pa.types.is_decimal(kind)):
         return text
     # The suffix first: a regular expression on every id would cost a third of the load.

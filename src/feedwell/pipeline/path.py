@@ -64,13 +64,14 @@ class Served:
     """The answer with what a caller shows: `item_ids` per slot (None: forgotten) and the cursor of the next page.
 
     `cursor` is None on the last page that a scroll may have; `short` then says so. `unknown` are the items that the
-    caller brought and that the log has never seen: they are not ranked.
+    caller brought and that the log has never seen: they are not ranked; `unknown_excluded` those that it excluded.
     """
 
     answer: Answer
     item_ids: tuple[str | None, ...]
     cursor: str | None
     unknown: tuple[str, ...] = ()
+    unknown_excluded: tuple[str, ...] = ()
 
     @property
     def record(self) -> SlateRecord:
@@ -142,7 +143,8 @@ class RequestPath:
         check_wish(wish)
         wish = _plain(wish)
         earlier = read_cursor(self._secret, wish.user_id, wish.cursor) if wish.cursor else []
-        ask = self._ask(wish, earlier, pace)
+        exclude, unknown_excluded = self._known(wish.exclude)
+        ask = replace(self._ask(wish, earlier, pace), exclude=exclude)
         unknown: tuple[str, ...] = ()
         if wish.among is not None:
             brought, unknown = self._brought(wish.among, wish.ignore_filters)
@@ -156,7 +158,13 @@ class RequestPath:
             answer = pipeline.run(ask, reader, pace)
         names = self.log.ids.names("item", answer.record.keys)
         cursor = write_cursor(self._secret, wish.user_id, [*earlier, ask.request_id])
-        return Served(answer=answer, item_ids=tuple(names), cursor=cursor, unknown=unknown)
+        return Served(
+            answer=answer,
+            item_ids=tuple(names),
+            cursor=cursor,
+            unknown=unknown,
+            unknown_excluded=unknown_excluded,
+        )
 
     def follow_catalog(self) -> None:
         """Sources learn of the items that the state knows by now. Takes its time: never on a request's thread."""
@@ -181,7 +189,6 @@ class RequestPath:
     def _ask(self, wish: Wish, earlier: Sequence[str], pace: Pace | None) -> Ask:
         request_id = wish.request_id or new_request_id()
         ids = self.log.ids
-        exclude = ids.lookup("item", list(wish.exclude)) if wish.exclude else NO_KEYS
         sampled = bucket(request_id, "trace") < self.project.serving.trace_share
         return Ask(
             user_id=wish.user_id,
@@ -190,7 +197,7 @@ class RequestPath:
             user=int(ids.lookup("user", [wish.user_id])[0]),
             n=wish.n,
             surface=wish.surface,
-            exclude=exclude[exclude >= 0],
+            exclude=NO_KEYS,
             prefix=self._shown(earlier),
             context=wish.context,
             assignments=assignments_of(self.project, wish.user_id),
@@ -202,16 +209,21 @@ class RequestPath:
 
     def _brought(self, among: Sequence[str], ignore_filters: Sequence[str]) -> tuple[Brought, tuple[str, ...]]:
         """The caller's items as keys in its order, each once; and those that have no key."""
-        ids = list(dict.fromkeys(among))
-        keys_N = self.log.ids.lookup("item", ids) if ids else NO_KEYS
-        unknown = tuple(name for name, key in zip(ids, keys_N, strict=True) if key == NO_KEY)
+        keys_N, unknown = self._known(among)
         brought = Brought(
-            keys_N=keys_N[keys_N != NO_KEY],
+            keys_N=keys_N,
             n_unknown=len(unknown),
-            n_duplicates=len(among) - len(ids),
+            n_duplicates=len(among) - len(keys_N) - len(unknown),
             ignore_filters=tuple(f"filter.{name}" for name in dict.fromkeys(ignore_filters)),
         )
         return brought, unknown
+
+    def _known(self, item_ids: Sequence[str]) -> tuple[Keys, tuple[str, ...]]:
+        """The items' keys in order, each once; and the ids that have none."""
+        ids = list(dict.fromkeys(item_ids))
+        keys_N = self.log.ids.lookup("item", ids) if ids else NO_KEYS
+        unknown = tuple(name for name, key in zip(ids, keys_N, strict=True) if key == NO_KEY)
+        return keys_N[keys_N != NO_KEY], unknown
 
     def _shown(self, earlier: Sequence[str]) -> Keys:
         """What the earlier pages showed, in order, each once; a record that is gone shows nothing any more."""

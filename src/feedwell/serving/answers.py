@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from feedwell.core.event import MAX_ID_BYTES
 from feedwell.pipeline.cursor import MAX_PAGES
-from feedwell.pipeline.path import MAX_AMONG, MAX_N, SURFACE
+from feedwell.pipeline.path import MAX_AMONG, MAX_EXCLUDE, MAX_N, SURFACE
 from feedwell.serving.bodies import MAX_CURSOR, MAX_ROWS, REQUEST_ID, ErrorAnswer
 
 _LARGEST = sys.float_info.max
@@ -91,6 +91,11 @@ class FeedAnswer(BaseModel):
     degraded: Reasons = Field(description="What was missing, and why; empty when nothing was.")
     fallback: Name = Field(description='The source that filled in; "empty": none had anything.')
     short: Reason = Field(description="Why there is less than asked for; empty when there is not.")
+    unknown_excluded: list[Id] | None = Field(
+        None,
+        max_length=MAX_EXCLUDE,
+        description="Excluded items that were never seen, where there are any. `exclude=a,b` is one id.",
+    )
     explain: Explanation | None = Field(None, description="Only when asked for.")
 
 

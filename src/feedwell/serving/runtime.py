@@ -248,4 +248,6 @@ def feed_of(served: Served, explained: Mapping[str, Any] | None) -> dict[str, An
     }
     if record.among is not None:
         feed["unknown"] = served.unknown
+    if served.unknown_excluded:
+        feed["unknown_excluded"] = served.unknown_excluded
     return feed if explained is None else feed | {"explain": explained}
