@@ -18,7 +18,7 @@ def test_all_readings_agree(seed, tmp_path):
     found = compare_readings(PROJECT, generate(seed, n_logs=25), tmp_path, seed)
     assert found.mismatches == []
     assert {reading for reading, _ in found.compared} == {"asof", "fold", "hydrate"}
-    assert set(found.by_aggregate()) == set(names("aggregate")), "an aggregate that no generated log tests"
+    assert set(found.by_aggregate()) == set(names("aggregate", ())), "an aggregate that no generated log tests"
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

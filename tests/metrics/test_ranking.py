@@ -78,6 +78,6 @@ def test_registered_under_its_file_name():
     from feedwell.core.registry import find, names
 
     assert find("metric", "ranking") is Ranking
-    assert names("metric") == ["beyond_accuracy", "calibration", "exposure", "ranking"]
+    assert names("metric", ()) == ["beyond_accuracy", "calibration", "exposure", "quantity", "ranking"]
     with pytest.raises(ValueError):
         Ranking.Config(k=0)

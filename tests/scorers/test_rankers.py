@@ -124,7 +124,7 @@ def test_rows_with_unknown_labels_teach_nothing(name):
 
 def test_a_linear_ranker_does_not_learn_from_rows_kept_back():
     """Others stop by them: compared with those, it would have seen more."""
-    rows, new = world(2000), world(500, seed=1).features_NF
+    rows, new = world(2000), world(500, seed=1)
     lies = {name: np.where(rows.valid_N, y.max() - y, y) for name, y in rows.labels.items()}
     honest, fooled = made("logistic"), made("logistic")
     honest.fit(rows)
@@ -133,7 +133,7 @@ def test_a_linear_ranker_does_not_learn_from_rows_kept_back():
         np.testing.assert_array_equal(p, fooled.predict(new)[name])
     everything = made("logistic", {"click": KINDS["click"]})
     everything.fit(replace(rows, labels={"click": rows.labels["click"]}, valid_N=np.ones(2000, bool)))
-    assert auc(rows.labels["click"], everything.predict(rows.features_NF)["click"]) > 0.75
+    assert auc(rows.labels["click"], everything.predict(rows)["click"]) > 0.75
 
 
 @pytest.mark.parametrize("name", RANKERS)
