@@ -9,13 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from feedwell.core.clock import HOUR, MINUTE
+from feedwell.core.clock import DAY, HOUR, MINUTE, SECOND
 from feedwell.core.errors import UsageError
 from feedwell.core.project import Project
 from feedwell.data import labels as labels_module
-from feedwell.data.exposure import exposures
+from feedwell.data.exposure import exposures, held
 from feedwell.data.interactions import user_events
 from feedwell.data.labels import labels
+from feedwell.training.coverage import served_counts, unseen
 
 WITHIN = 6
 
@@ -170,6 +171,11 @@ def test_a_mutant_is_caught(log_of, monkeypatch, mutant):
     pytest.fail(f"labels with {mutant} passed")
 
 
+def without_exposure(**objectives):
+    declared = project(**objectives)
+    return declared.model_copy(update={"data": declared.data.model_copy(update={"exposure": ()})})
+
+
 def view_at(t, **more):
     return {"type": "view", "user": 1, "item": 1, "available_at": t} | more
 
@@ -244,22 +250,11 @@ def test_served_events_are_no_second_exposures_and_no_views(log_of):
     assert math.isnan(found["y_buy"].to_pylist()[2])  # served, never viewed
 
 
-def test_without_exposures_our_own_retrieval_is_the_background(log_of):
-    import pyarrow as pa
-
-    declared = project(buy={"events": ["buy"], "within": 10})
-    declared = declared.model_copy(update={"data": declared.data.model_copy(update={"exposure": ()})})
-    events = [{**view_at(3), "type": "buy"}, {"type": "x", "user": 9, "item": 9, "available_at": 50}]
-    retrieved = pa.table({"user": [1, 1], "item": [1, 2], "t": [2, 2]})
-    found = of(log_of, declared, events, retrieved=retrieved)
-    assert list(
-        zip(found["item"].to_pylist(), found["origin"].to_pylist(), found["y_buy"].to_pylist(), strict=True)
-    ) == [
-        (2, "retrieved", 0.0),
-        (1, "event", 1.0),
-    ]
-    with pytest.raises(UsageError, match="nothing says what was shown"):
-        of(log_of, declared, events)
+def test_where_no_exposure_is_declared_what_was_chosen_is_one(log_of):
+    declared = without_exposure(buy={"events": ["buy"], "within": 10})
+    events = [view_at(2), {**view_at(3), "type": "buy"}, {"type": "x", "user": 9, "item": 9, "available_at": 50}]
+    found = of(log_of, declared, events)
+    assert list(zip(found["t"].to_pylist(), found["y_buy"].to_pylist(), strict=True)) == [(3, 1.0)]
 
 
 def test_one_user_second_is_one_situation(log_of):
@@ -388,20 +383,93 @@ def test_what_came_of_a_retrieved_item_is_what_a_lone_exposure_of_it_would_be_la
     assert positives > 100
 
 
-def test_one_slate_does_not_end_the_exposures_by_events(log_of):
+def slots_of(*rows):
+    """(user, item, t, request id) → what records say was served."""
     import pyarrow as pa
 
-    slots = pa.table({"user": [1], "item": [1], "t": [5], "request_id": ["r"], "slot": [1]})
+    user, item, t, request_id = zip(*rows, strict=True)
+    return pa.table({"user": user, "item": item, "t": t, "request_id": request_id, "slot": [1] * len(rows)})
+
+
+def told(table, *columns):
+    return list(zip(*(table[c].to_pylist() for c in columns), strict=True))
+
+
+END = {"type": "x", "user": 9, "item": 9, "available_at": 400 * DAY}
+
+
+def test_one_slate_does_not_end_the_exposures_by_events(log_of):
     events = [
         view_at(0),
         view_at(6),  # on the slate shown just before
         view_at(7, item=2),  # found elsewhere
-        view_at(8, item=3, request_id="r"),  # of that request
+        view_at(8, item=3, request_id="r"),  # names a slate that did not show it
         {**view_at(9), "user": 2},  # was served nothing
     ]
-    found = of(log_of, project(), events, slots=slots)
-    rows = list(zip(found["origin"].to_pylist(), found["user"].to_pylist(), found["item"].to_pylist(), strict=True))
-    assert rows == [("event", 1, 1), ("slate", 1, 1), ("event", 1, 2), ("event", 2, 1)]
+    found = of(log_of, project(), events, slots=slots_of((1, 1, 5, "r")))
+    assert told(found, "origin", "user", "item") == [
+        ("event", 1, 1),
+        ("slate", 1, 1),
+        ("event", 1, 2),
+        ("event", 1, 3),
+        ("event", 2, 1),
+    ]
+
+
+@pytest.mark.parametrize("request_id", ["r", "", None, "theirs"])
+def test_a_view_without_the_request_id_is_one_of_its_slate(log_of, request_id):
+    declared = project(buy={"events": ["buy"], "within": HOUR})
+    seen = view_at(10 * SECOND, request_id=request_id)
+    buy = {**view_at(70 * SECOND), "type": "buy"}
+    found = of(log_of, declared, [seen, buy, END], slots=slots_of((1, 1, 0, "r"), (1, 2, 0, "r"), (1, 3, SECOND, "s")))
+    assert told(found, "origin", "item", "y_buy")[0] == ("slate", 1, 1.0)
+    assert found["origin"].to_pylist() == ["slate"] * 3
+    assert np.isnan(found["y_buy"].to_numpy()[1:]).all()
+
+
+@pytest.mark.parametrize("back", [HOUR, 200 * DAY])
+def test_a_view_long_after_a_slate_was_shown_elsewhere(log_of, back):
+    declared = project(buy={"events": ["buy"], "within": HOUR})
+    buy = {**view_at(back + MINUTE), "type": "buy"}
+    found = of(log_of, declared, [view_at(back), buy, END], slots=slots_of((1, 1, 0, "r")))
+    assert found["origin"].to_pylist() == ["slate", "event"]
+    assert math.isnan(found["y_buy"].to_pylist()[0])
+    assert found["y_buy"].to_pylist()[1] == 1.0
+
+
+def test_a_view_that_names_its_request_is_held_however_late(log_of):
+    declared = project(buy={"events": ["buy"], "within": HOUR})
+    events = [view_at(DAY, request_id="r"), {**view_at(DAY + MINUTE), "type": "buy"}, END]
+    found = of(log_of, declared, events, slots=slots_of((1, 1, 0, "r"), (1, 1, DAY - SECOND, "later")))
+    assert told(found, "origin", "request_id", "y_buy")[0] == ("slate", "r", 1.0)
+    assert math.isnan(found["y_buy"].to_pylist()[1])
+
+
+def test_a_view_without_a_user_is_of_no_slate_but_the_one_it_names(log_of):
+    events = [{**view_at(1), "user": -1}, {**view_at(1, request_id="r"), "user": -1}]
+    views = held(log_of(events), project(), ("view",), slots_of((-1, 1, 0, "r")))
+    assert told(views, "offset", "_row") == [(1, 0)]
+
+
+def test_an_outcome_belongs_to_its_slate_until_the_window_closes(log_of):
+    """Without declared exposures outcomes are exposures: not while a slot earns them."""
+    declared = without_exposure(buy={"events": ["buy"], "within": 2 * DAY})
+    events = [{**view_at(DAY), "type": "buy"}, {**view_at(3 * DAY), "type": "buy"}, END]
+    found = of(log_of, declared, events, slots=slots_of((1, 1, 0, "r")))
+    assert told(found, "origin", "t", "y_buy") == [("slate", 0, 1.0), ("event", 3 * DAY, 1.0)]
+
+
+def test_what_slots_hold_is_counted_and_slots_that_nobody_saw_are_warned_of(log_of):
+    declared = project(buy={"events": ["buy"], "within": HOUR})
+    slots = slots_of((1, 1, 0, "r"), (1, 2, 0, "r"))
+    for events, want in (([view_at(1), view_at(2), view_at(3, item=4)], (2, 1)), ([view_at(3, item=4)], (0, 0))):
+        view = log_of([*events, END])
+        counts = served_counts(view, declared, exposures(view, declared, slots=slots))
+        assert counts == {"slots": 2, "held": want[0], "seen": want[1]}
+        warnings = unseen(declared, counts)
+        assert len(warnings) == (not want[1])
+    assert "none of 2 served slots was seen by an event of view: buy learn nothing" in warnings[0]
+    assert not unseen(project(buy={"events": ["buy"], "after": "served"}), counts)
 
 
 def test_an_outcome_may_be_told_by_its_surface(log_of):

@@ -66,6 +66,9 @@ def print_training(out: Console, found: TrainReport, page: Path | None = None) -
     thin = [row.feature for row in found.coverage if row.declared and row.gap > 0]
     gaps = f"; values differ between batch and online for {', '.join(thin)}" if thin else ""
     out.print(f"{found.n_rows:,} training rows, {len(found.coverage)} feature columns{gaps}", markup=False)
+    if found.served.get("slots"):
+        counts = found.served
+        out.print(f"{counts['slots']:,} slots served, {counts['seen']:,} seen; {counts['held']:,} events are theirs")
     for gate in found.gates:
         out.print(f"gate {gate.name}: {'passed' if gate.passed else 'NO'}, {gate.why}", markup=False)
     seconds = ", ".join(f"{name} {cost['wall_s']:.1f} s" for name, cost in found.cost.items())

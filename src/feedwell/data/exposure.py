@@ -1,8 +1,7 @@
 """Exposures: what counts as "was shown". Each row is one object that one user could have acted on from `t` on.
 
-The slots of slate records; for what no record holds the events that `[data] exposure` names, or where
-it names none what the user chose and what our own sources would have retrieved then. Random negatives are never the
-only ones.
+The slots of slate records; for what no record holds the events that `[data] exposure` names, or where it names none
+what the user chose: what our own sources retrieve then joins it request by request, where rows are built.
 """
 
 from __future__ import annotations
@@ -12,41 +11,60 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from feedwell.core.clock import HOUR
 from feedwell.core.columns import AVAILABLE_AT, ITEM, OFFSET, PROPENSITY, REQUEST_ID, SLOT, USER, T
-from feedwell.core.errors import UsageError
-from feedwell.core.event import NO_KEY
+from feedwell.core.event import NO_KEY, SERVED
 from feedwell.core.project import Project
 from feedwell.data.log_view import MOMENT, LogView, situated, sql_list
 
 ORIGIN = "origin"
 GROUP = "group"
+ROW = "_row"
+JUST_BEFORE = HOUR
+"""How long after a slate an event that names no request still answers to it."""
 BEFORE_EVENTS = -1
 """The offset of an exposure that is no event: it comes before every event of the same µs."""
 
 
-def exposures(
-    view: LogView, project: Project, *, slots: pa.Table | None = None, retrieved: pa.Table | None = None
-) -> pa.Table:
+def exposures(view: LogView, project: Project, *, slots: pa.Table | None = None) -> pa.Table:
     """user, item, other entities' keys, t (µs), moment, offset, request_id, slot, propensity, origin, group; by t.
 
     `t` is when this object was shown, from which label windows run; `moment` when the situation began (one request, or
     one (user, ts)), and `group` numbers the situations. Features of a row see `available_at < moment` only, so never
-    the exposing event itself. `slots` has user, item, t, request_id, slot, propensity; `retrieved`
-    (what the caller's sources retrieve as of then) has user, item, t.
+    the exposing event itself. `slots` has user, item, t, request_id, slot, propensity.
     """
-    from_slots = conformed(slots, project, "slate") if slots is not None and slots.num_rows else None
-    parts = [] if from_slots is None else [from_slots]
-    if project.data.exposure:
-        parts.append(_from_events(view, project, project.data.exposure, from_slots))
-    elif from_slots is None and retrieved is None:
-        raise UsageError(
-            "nothing says what was shown: there are no slate records and no `[data] exposure`; "
-            "pass what the sources retrieve as of then"
-        )
-    else:
-        parts.append(_from_events(view, project, _outcomes(project), from_slots))
-        parts += [] if retrieved is None else [_not_chosen(view, project, retrieved)]
-    return _grouped(pa.concat_tables(parts))
+    types = exposing(project)
+    if slots is None or not slots.num_rows:
+        return _grouped(_from_events(view, project, types, None))
+    from_slots = conformed(slots, project, "slate")
+    return _grouped(pa.concat_tables([from_slots, _from_events(view, project, types, from_slots)]))
+
+
+def exposing(project: Project) -> tuple[str, ...]:
+    """The events that stand for having been shown: those declared, else those that the objectives count."""
+    return project.data.exposure or tuple(sorted({e for o in project.objective.values() for e in o.events}))
+
+
+def viewing(project: Project, outcomes: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The declared exposure events that say that a slot was seen: not having been served, not what is counted."""
+    return tuple(sorted(set(project.data.exposure) - set(outcomes) - {SERVED}))
+
+
+def held(view: LogView, project: Project, types: tuple[str, ...], slots: pa.Table) -> pa.Table:
+    """offset, t, _row (of `slots`: user, item, t, request_id) of every event of those types that a slot holds.
+
+    A slot holds an event of its user and item from its t on that names its request; and, of events that name no slot
+    of theirs, those soon after: it is the user's latest slot with that item. Soon is an hour. Where no exposure is
+    declared the events are outcomes, and what came of a slot belongs to it until the longest window has closed.
+    """
+    windows = [] if project.data.exposure else [o.within for o in project.objective.values()]
+    tables = {
+        "slots": slots.select([USER, ITEM, T, REQUEST_ID]).append_column(ROW, pa.array(np.arange(slots.num_rows)))
+    }
+    with view.connect(**tables) as connection:
+        return connection.execute(
+            _HELD.format(types=sql_list(types), soon=max([JUST_BEFORE, *windows]))
+        ).to_arrow_table()
 
 
 def exposure_schema(project: Project) -> pa.Schema:
@@ -55,42 +73,35 @@ def exposure_schema(project: Project) -> pa.Schema:
     return pa.schema([*keys, *rest, (PROPENSITY, pa.float64()), (ORIGIN, pa.string())])
 
 
-def _outcomes(project: Project) -> tuple[str, ...]:
-    return tuple(sorted({e for o in project.objective.values() for e in o.events}))
-
-
 def _from_events(view: LogView, project: Project, types: tuple[str, ...], slots: pa.Table | None) -> pa.Table:
-    """Those events less the ones that a record holds: of its request, or on an item of the user's slate just before."""
+    """Those events less the ones that a slot holds."""
     keys = ", ".join(f'"{name}"' for name in project.entities)
-    wanted = f'type IN {sql_list(types)} AND "{ITEM}" >= 0'
     columns = f'{keys}, {AVAILABLE_AT} AS {T}, {MOMENT}, "{OFFSET}", {REQUEST_ID}, {SLOT}'
-    tables = {} if slots is None else {"slots": slots.select([USER, ITEM, T, REQUEST_ID])}
-    query = f"SELECT {columns} FROM {situated(project)} WHERE {wanted}"
+    query = f'SELECT {columns} FROM {situated(project)} WHERE type IN {sql_list(types)} AND "{ITEM}" >= 0'
+    tables = {} if slots is None else {"held": held(view, project, types, slots)}
+    if tables:
+        query += f' AND "{OFFSET}" NOT IN (SELECT "{OFFSET}" FROM held)'
     with view.connect(**tables) as connection:
-        found = connection.execute(query if slots is None else f"{query} {_UNRECORDED}").to_arrow_table()
-    return conformed(found, project, "event")
+        return conformed(connection.execute(query).to_arrow_table(), project, "event")
 
 
-_UNRECORDED = f"""
-AND coalesce({REQUEST_ID}, '') NOT IN (SELECT {REQUEST_ID} FROM slots WHERE {REQUEST_ID} IS NOT NULL)
-AND "{OFFSET}" NOT IN (
-    SELECT e."{OFFSET}" FROM log e
-    ASOF JOIN (SELECT DISTINCT "{USER}", {T} FROM slots) s ON e."{USER}" = s."{USER}" AND e.{AVAILABLE_AT} >= s.{T}
-    JOIN slots i ON i."{USER}" = s."{USER}" AND i.{T} = s.{T} AND i."{ITEM}" = e."{ITEM}"
+_HELD = """
+WITH shown AS (
+    SELECT "user", item, available_at, "offset", request_id FROM log WHERE type IN {types} AND item >= 0
+), named AS (
+    SELECT e."offset", e.available_at AS t, s._row FROM shown e
+    JOIN slots s ON e.request_id = s.request_id AND e."user" = s."user" AND e.item = s.item AND e.available_at >= s.t
+), latest AS (
+    SELECT e.*, s.t AS slot_t FROM shown e
+    ASOF JOIN (SELECT DISTINCT "user", item, t FROM slots WHERE "user" >= 0) s
+    ON e."user" = s."user" AND e.item = s.item AND e.available_at >= s.t
 )
+SELECT "offset", t, _row FROM named
+UNION ALL
+SELECT e."offset", e.available_at AS t, s._row FROM latest e
+JOIN slots s ON s."user" = e."user" AND s.item = e.item AND s.t = e.slot_t
+WHERE e.available_at < e.slot_t + {soon} AND e."offset" NOT IN (SELECT "offset" FROM named)
 """
-
-
-def _not_chosen(view: LogView, project: Project, retrieved: pa.Table) -> pa.Table:
-    """Retrieved rows whose user did not act on the item from then on, within the longest attribution window."""
-    within = max((o.within for o in project.objective.values()), default=0)
-    with view.connect(candidates=retrieved.select([USER, ITEM, T])) as connection:
-        rows = connection.execute(
-            f'SELECT DISTINCT "{USER}", "{ITEM}", {T} FROM candidates c WHERE NOT EXISTS (SELECT 1 FROM log e WHERE '
-            f'e."{USER}" = c."{USER}" AND e."{ITEM}" = c."{ITEM}" AND e.type IN {sql_list(_outcomes(project))} '
-            f"AND e.{AVAILABLE_AT} >= c.{T} AND e.{AVAILABLE_AT} < c.{T} + {within})"
-        ).to_arrow_table()
-    return conformed(rows, project, "retrieved")
 
 
 def conformed(table: pa.Table, project: Project, origin: str) -> pa.Table:

@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from feedwell.core.columns import ITEM, OFFSET, USER, T, label
+from feedwell.core.columns import OFFSET, T, label
 from feedwell.core.errors import UsageError
-from feedwell.core.event import SERVED
 from feedwell.core.objective import where_sql
 from feedwell.core.project import ObjectiveConfig, Project
-from feedwell.data.exposure import ORIGIN
+from feedwell.data.exposure import ORIGIN, ROW, held, viewing
 from feedwell.data.log_view import LogView, sql_list
 
 UNTIL = "until"
 CLOSES = "closes"
-ROW = "_row"
 
 
 def labels(view: LogView, project: Project, exposures: pa.Table, *, alone: bool = False) -> pa.Table:
@@ -131,25 +130,21 @@ def _shown(view: LogView, project: Project, objective: ObjectiveConfig, exposure
     """The exposures that the objective looks at, with the time from which its window runs.
 
     After `served` (and for events, which were seen by being logged) that is the exposure's own t. After `viewed`, a
-    slot counts from the exposure event that names its request and item; without one it was not seen and has no row
-    here. An objective whose outcome is the exposure event itself can only be counted from serving.
+    slot counts from the first exposure event that it holds; without one it was not seen and has no row here. An
+    objective whose outcome is the exposure event itself can only be counted from serving.
     """
-    shown = exposures.select([*project.entities, T, OFFSET, UNTIL, CLOSES, ORIGIN, "request_id"])
+    shown = exposures.select([*project.entities, T, OFFSET, UNTIL, CLOSES])
     shown = shown.append_column(ROW, pa.array(np.arange(exposures.num_rows, dtype=np.int64)))
-    viewing = set(project.data.exposure) - set(objective.events) - {SERVED}  # having been served is not a view
-    if objective.after == "served" or not viewing:
-        return shown.drop_columns([ORIGIN, "request_id"])
-    keys = ", ".join(f's."{name}"' for name in project.entities)
-    with view.connect(served=shown) as connection:
-        return connection.execute(
-            f'SELECT {keys}, s.{T}, s."{OFFSET}", s.{UNTIL}, s.{CLOSES}, s.{ROW} FROM served s '
-            f"WHERE {ORIGIN} <> 'slate' UNION ALL "
-            f'SELECT {keys}, min(e.available_at), arg_min(e."{OFFSET}", (e.available_at, e."{OFFSET}")), '
-            f"any_value(s.{UNTIL}), any_value(s.{CLOSES}), s.{ROW} FROM served s "
-            "JOIN log e ON e.request_id = s.request_id "
-            f'AND e."{USER}" = s."{USER}" AND e."{ITEM}" = s."{ITEM}" AND e.available_at >= s.{T} '
-            f"WHERE s.{ORIGIN} = 'slate' AND e.type IN {sql_list(sorted(viewing))} GROUP BY {keys}, s.{ROW}"
-        ).to_arrow_table()
+    seen = viewing(project, objective.events)
+    is_slot = pc.equal(exposures[ORIGIN], "slate")
+    if objective.after == "served" or not seen or not pc.any(is_slot).as_py():
+        return shown
+    views = held(view, project, seen, exposures.filter(is_slot)).sort_by([(T, "ascending"), (OFFSET, "ascending")])
+    slot_S, first_S = np.unique(views[ROW].to_numpy(), return_index=True)
+    counted = shown.filter(is_slot).take(pa.array(slot_S))
+    for name in (T, OFFSET):
+        counted = counted.set_column(counted.schema.get_field_index(name), name, views[name].take(pa.array(first_S)))
+    return pa.concat_tables([shown.filter(pc.invert(is_slot)), counted])
 
 
 def _escaped(text: str) -> str:

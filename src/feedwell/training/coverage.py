@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 from feedwell.core.columns import ITEM, USER, T, label
 from feedwell.core.errors import CheckFailed
 from feedwell.core.project import Project
+from feedwell.data.exposure import ORIGIN, ROW, exposing, held, viewing
+from feedwell.data.log_view import LogView
 from feedwell.features import FeatureSet, asof
 from feedwell.features.coverage import coverage
 from feedwell.training.inputs import Inputs
@@ -147,3 +149,26 @@ def label_counts(shown: pa.Table, project: Project) -> dict[str, dict[str, int]]
             "open": int(np.isnan(y).sum()),
         }
     return out
+
+
+def served_counts(view: LogView, project: Project, shown: pa.Table) -> dict[str, int]:
+    """slots: how many were served; held: how many exposing events they hold, no exposures of their own; seen: how many
+    slots hold one that says that it was seen."""
+    slots = shown.filter(pc.equal(shown[ORIGIN], "slate"))
+    counts = dict.fromkeys(("slots", "held", "seen"), 0) | {"slots": slots.num_rows}
+    if slots.num_rows:
+        counts["held"] = pc.count_distinct(held(view, project, exposing(project), slots)["offset"]).as_py()
+        counts["seen"] = pc.count_distinct(held(view, project, viewing(project), slots)[ROW]).as_py()
+    return counts
+
+
+def unseen(project: Project, served: dict[str, int]) -> list[str]:
+    """A warning where slots were served, none was seen, and objectives count from being seen."""
+    names = [n for n, o in project.objective.items() if o.after == "viewed" and viewing(project, o.events)]
+    if not names or not served["slots"] or served["seen"]:
+        return []
+    return [
+        f"none of {served['slots']} served slots was seen by an event of {', '.join(viewing(project))}: "
+        f"{', '.join(names)} learn nothing from what was served; send these events of served items with the answer's "
+        'request_id or within an hour of it, or set after = "served"'
+    ]

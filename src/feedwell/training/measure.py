@@ -19,7 +19,15 @@ from feedwell.data.split import SPANS, Spans
 from feedwell.pipeline.compile import Pipeline
 from feedwell.pipeline.replay import live_of, replay_requests
 from feedwell.training.calibrate import calibration_rows, fit_in_order, stopping_marked
-from feedwell.training.coverage import coverage_rows, declared_rows, label_counts, require_coverage, served_slots
+from feedwell.training.coverage import (
+    coverage_rows,
+    declared_rows,
+    label_counts,
+    require_coverage,
+    served_counts,
+    served_slots,
+    unseen,
+)
 from feedwell.training.curves import curve_rows
 from feedwell.training.evaluate import Judged, report
 from feedwell.training.fit_data import fit_data
@@ -48,6 +56,7 @@ class Measured:
     test: Rows | None
     coverage: tuple[CoverageRow, ...]
     n_exposures: Mapping[str, int]
+    served: Mapping[str, int]
     labels: Mapping[str, Mapping[str, int]]
     warnings: tuple[str, ...]
     cost: Mapping[str, Mapping[str, float]]
@@ -70,7 +79,8 @@ def measure(
     shown, until = _labelled(inputs, events, cut), project.evaluate.max_requests or max_requests
     span_X = cut.span(shown[USER].to_numpy(), shown[MOMENT].to_numpy())
     laps.end("exposures and labels")
-    warnings: list[str] = []
+    served = served_counts(inputs.view(), project, shown)
+    warnings = unseen(project, served)
     train_rows: Rows | None = None
     rankers: Parts | None = None
     if project.ranker is not None:
@@ -122,6 +132,7 @@ def measure(
         test=test_rows,
         coverage=seen,
         n_exposures=dict(zip(SPANS, np.bincount(span_X, minlength=4).tolist(), strict=True)),
+        served=served,
         labels=label_counts(shown, project),
         warnings=tuple(warnings),
         cost=laps.to_dict(),
@@ -161,14 +172,7 @@ def _coverage(
 def _labelled(inputs: Inputs, events: UserEvents, cut: Spans) -> pa.Table:
     """Exposures of the whole log with labels that do not look beyond the span that each is in."""
     project, view = inputs.project, inputs.view()
-    slots = inputs.slots()
-    retrieved = None
-    if not project.data.exposure:
-        # What sources retrieve is sampled as negatives request by request; here stands what was chosen.
-        retrieved = pa.table(
-            {USER: pa.array([], pa.int64()), ITEM: pa.array([], pa.int64()), T: pa.array([], pa.int64())}
-        )
-    shown = exposures(view, project, slots=slots, retrieved=retrieved)
+    shown = exposures(view, project, slots=inputs.slots())
     user_X, t_X = shown[USER].to_numpy(), shown[MOMENT].to_numpy()
     shown = shown.append_column(UNTIL, pa.array(cut.span_end(user_X, t_X)))
     return labels(view, project, shown.append_column(CLOSES, pa.array(cut.closes(user_X, t_X))))

@@ -256,6 +256,8 @@ class TrainReport(Report):
     warnings: tuple[str, ...]
     cost: Mapping[str, Mapping[str, float]]
     """Stage → cpu_s, wall_s, peak_mb; "fit <part>" is a part's share of the refit."""
+    served: Mapping[str, int] = field(default_factory=dict)
+    """slots that were served, events that they hold (no exposures of their own), slots seen."""
 
 
 def _plain(value: Any) -> Any:

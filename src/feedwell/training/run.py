@@ -76,6 +76,7 @@ def train(inputs: Inputs, *, channel: str = CANDIDATE, max_requests: int | None 
         release_id=release_id,
         spans=cut.to_dict(),
         n_exposures=found.n_exposures,
+        served=found.served,
         n_rows=0 if found.train is None else len(found.train),
         labels=found.labels,
         coverage=found.coverage,
