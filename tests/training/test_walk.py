@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -12,11 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import feedwell.workspace as workspace
+from feedwell.core.clock import DAY, SECOND, ManualClock
 from feedwell.core.project import Project
 from feedwell.core.telemetry import Telemetry
-from feedwell.data.interactions import UserEvents
-from feedwell.data.split import NEVER, Spans
+from feedwell.data.interactions import UserEvents, user_events
+from feedwell.data.split import NEVER, Spans, spans
+from feedwell.training.measure import measure
 from feedwell.training.walk import (
+    PIPELINE,
     Outcomes,
     Popularity,
     Relevance,
@@ -169,3 +174,56 @@ def test_a_source_that_fails_alone_brings_nothing_and_is_noted():
 def test_relevant_by_default_is_the_first_objective_to_raise():
     objective = {"hide": {"events": ["hide"], "direction": "down"}, "buy": {"events": ["buy"]}}
     assert relevant_name(Project.model_validate({"project": {"name": "p"}, "objective": objective})) == "buy"
+
+
+EXPIRING = """
+[project]
+name = "p"
+[data]
+events = "events.jsonl"
+[event.buy]
+[entity.item]
+path = "items.jsonl"
+expires_at = "expires_at"
+[objective.buy]
+events = ["buy"]
+within = "1h"
+[source.popular]
+k = 10
+half_life = "1d"
+[filter.expired]
+[evaluate]
+k = 5
+bootstrap = 20
+"""
+
+
+def test_what_has_expired_is_on_no_list_of_baselines_or_sources(tmp_path):
+    """The old are bought most and expire before the test; more are old than one look at the baseline takes."""
+    start, n = 1_700_000_000 * SECOND, 30
+    items = [{"item": f"i{i}", "expires_at": (start + (4 if i < n else 60) * DAY) // SECOND} for i in range(2 * n)]
+    rows = [
+        {
+            "type": "buy",
+            "user": f"u{u}",
+            "item": f"i{(u + e) % n + (n if d > 3 else 0)}",
+            "ts": start + d * DAY + u * 60,
+        }
+        for d in range(8)
+        for u in range(15)
+        for e in range(6 if d < 4 else 2)
+    ]
+    for name, lines in (("events", rows), ("items", items)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "feedwell.toml").write_text(EXPIRING)
+    with workspace.open(tmp_path, clock=ManualClock(start + 30 * DAY)) as ws:
+        ws.ingest(history=True)
+        inputs = ws.training_inputs()
+        view = inputs.view()
+        cut = spans(view, ws.project.split)
+        walked = measure(inputs, user_events(view, ws.project), cut, max_requests=10).walked
+        old = set(ws.ids.lookup("item", [f"i{i}" for i in range(n)]).tolist())
+    assert min(walked.t_R) > start + 4 * DAY
+    for name, lists in walked.ranked.items():
+        assert not [key for keys in lists for key in keys.tolist() if key in old], name
+        assert name == PIPELINE or all(len(keys) for keys in lists), name

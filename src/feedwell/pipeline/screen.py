@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from feedwell.core.candidates import Candidates, Float, Retrieved, merge
 from feedwell.core.keys import contains
 from feedwell.core.protocols import Filter
-from feedwell.core.request import Keys, Request
+from feedwell.core.request import NO_KEYS, Keys, Request
 from feedwell.pipeline.ask import Reader
 from feedwell.pipeline.notes import Notes
 from feedwell.pipeline.returned import sound_mask
@@ -64,6 +64,16 @@ def screened(
         live, shown = _with_items(pipeline, request, pool.live, reader)
     with notes.stage("filters"):
         return _filtered(pipeline.late_filters, request, replace(pool, live=live), notes), shown
+
+
+def ruled_out(pipeline: Pipeline, request: Request, keys_N: Keys, reader: Reader, notes: Notes) -> Keys:
+    """Those of the objects that a declared filter would drop had a source brought them: sorted keys."""
+    pool = _filtered(pipeline.early_filters, request, Pool.of(bare(keys_N)), notes)
+    if pipeline.late_filters:
+        live, _ = _with_items(pipeline, replace(request, prefix=NO_KEYS), pool.live, reader)
+        pool = _filtered(pipeline.late_filters, request, replace(pool, live=live), notes)
+    out: Keys = np.setdiff1d(keys_N, pool.live.keys_N)
+    return out
 
 
 def _interleaved(candidates: Candidates) -> Candidates:

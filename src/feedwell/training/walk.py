@@ -33,6 +33,7 @@ from feedwell.pipeline.compile import Pipeline
 from feedwell.pipeline.gather import gather
 from feedwell.pipeline.notes import Notes
 from feedwell.pipeline.replay import live_of, replay_requests
+from feedwell.pipeline.screen import ruled_out
 from feedwell.training.funnel import Funnel
 from feedwell.training.inputs import Inputs
 from feedwell.training.rows import RowBuilder
@@ -199,8 +200,8 @@ def walk(
         if with_sources:
             _others(pipeline, ask, reader, answer, skip, walked)
             live.advance(ask.t)
-            walked.add(AS_OF, "baseline", live.best(walked.k, skip))
-            walked.add(FITTED, "baseline", fitted.best(walked.k, skip))
+            for name, baseline in ((AS_OF, live), (FITTED, fitted)):
+                walked.add(name, "baseline", _best(baseline, walked.k, skip, pipeline, answer.request, reader))
         walked.user_R.append(ask.user)
         walked.t_R.append(ask.t)
         relevant, known = relevance.at(ask.user, ask.t, answer.request.skip)
@@ -316,6 +317,19 @@ def _others(pipeline: Pipeline, ask: Ask, reader: Reader, answer: Answer, skip: 
     for name, source in pipeline.sources.items():
         keys_N = _answer_of(name, source, answer.request, pipeline.telemetry, walked)
         walked.add(name, "source", keys_N[~contains(skip, keys_N)] if len(skip) else keys_N)
+
+
+def _best(baseline: Popularity, k: int, skip: Keys, pipeline: Pipeline, request: Request, reader: Reader) -> Keys:
+    """Its k best that every declared filter lets pass, whether or not a source brought them."""
+    reach, notes = k, Notes(perf_counter, Telemetry())  # what fails here failed in the request, and is noted there
+    while True:
+        keys_N = baseline.best(reach, skip)
+        if not len(keys_N):
+            return keys_N
+        allowed_N = keys_N[~contains(ruled_out(pipeline, request, keys_N, reader, notes), keys_N)]
+        if len(allowed_N) >= k or len(keys_N) < reach:
+            return allowed_N[:k]
+        reach *= 2
 
 
 def _answer_of(name: str, source: Source, request: Request, telemetry: Telemetry, walked: Walked) -> Keys:
