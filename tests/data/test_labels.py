@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from feedwell.core.clock import DAY, HOUR, MINUTE, SECOND
 from feedwell.core.errors import UsageError
-from feedwell.core.project import Project
+from feedwell.core.project import Project, SplitSection
 from feedwell.data import labels as labels_module
 from feedwell.data.exposure import exposures, held
 from feedwell.data.interactions import user_events
 from feedwell.data.labels import labels
+from feedwell.data.split import spans
 from feedwell.training.coverage import served_counts, unseen
 
 WITHIN = 6
@@ -342,6 +343,24 @@ def test_a_window_may_be_closed_later_than_it_is_looked_into(log_of):
     assert np.isnan(labels(view, declared, until)["y_buy"].to_numpy()).all()
     closed = until.append_column("closes", pa.array([99, 99], pa.int64()))
     assert labels(view, declared, closed)["y_buy"].to_pylist() == [1.0, 0.0]
+
+
+def test_by_user_what_came_after_their_own_cut_is_none_and_the_note_says_so(log_of):
+    import pyarrow as pa
+
+    declared = project(buy={"events": ["buy"], "within": HOUR})
+    acts = [{**view_at(i * SECOND, item=i), "user": 1} for i in range(10)]
+    view = log_of([*acts, {**view_at(60 * SECOND, item=0), "type": "buy"}, END])
+    shown = exposures(view, declared)
+    keys = shown["user"].to_numpy(), shown["t"].to_numpy()
+    for by, sure in (("user", True), ("time", False)):
+        cut = spans(view, SplitSection(by=by, fractions=(0.5, 0.2, 0.1, 0.2)))
+        until, closes = (pa.array(edge(*keys)) for edge in (cut.span_end, cut.closes))
+        found = labels(view, declared, shown.append_column("until", until).append_column("closes", closes))
+        # The buy lies inside the window of the first view and beyond the cut: by time that is marked as open.
+        first = found["y_buy"].to_pylist()[0]
+        assert first == 0.0 if sure else math.isnan(first)
+        assert ("what came after a user's own cut is labelled 0" in cut.note) == sure
 
 
 def test_what_came_of_a_retrieved_item_is_what_a_lone_exposure_of_it_would_be_labelled(log_of):

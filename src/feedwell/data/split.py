@@ -18,7 +18,10 @@ from feedwell.data.log_view import DID, TOGETHER, LogView
 
 SPANS = ("sources", "ranker", "calibration", "test")
 NEVER = np.iinfo(np.int64).max
-NOT_CAUSAL = "not causal across users: models learned from other users' later events"
+NOT_CAUSAL = (
+    "not causal across users: models learned from other users' later events; "
+    "what came after a user's own cut is labelled 0 in the span before it"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,8 @@ class Spans:
         """By when each row's label window must have ended to count as closed (exclusive).
 
         By time that is the span's end. By user a span is a stretch of that user's own events, often shorter than any
-        window: outcomes are counted up to its end, and the window is closed by the end of the log.
+        window: outcomes are counted up to its end, and the window is closed by the end of the log. What came after the
+        cut is thus labelled 0, not marked as open, for else short lives would leave hardly a label; `note` says it.
         """
         return self.span_end(user_N, t_N) if self.by == "time" else np.full(len(t_N), self.end, np.int64)
 
