@@ -233,7 +233,7 @@ explore = { first = 6, last = 10, pool = 50, temperature = 0.2, epsilon = 0.05 }
 by = "time"
 
 [train]
-max_requests = 7000              # moments that the ranker learns from, spread evenly; more takes longer
+max_requests = 4000              # moments that the ranker learns from, spread evenly; more takes longer
 
 [evaluate]
 k = 10
