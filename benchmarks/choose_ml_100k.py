@@ -1,19 +1,26 @@
 """The choices of the MovieLens 100K project that figures decide, made on the validation span; the test is not there.
 
-    FEEDWELL_DATA=... python benchmarks/choose_ml_100k.py
+    FEEDWELL_DATA=... python benchmarks/choose_ml_100k.py [--requests N]
 
 The last 20 % of each user's ratings, which `bench_ml_100k.py` judges, are cut from the file before anything is loaded.
 Of the rest, sources learn from the first 5/8 of each user's time line, the ranker from the next 2/8, and the last 1/8
 is judged. Two choices are compared, each with the others as they are, by paired differences with intervals by user:
 
 * how many moments the ranker learns from (`[train] max_requests`);
-* whether the retrieved items that the user turned to later are kept as labelled rows (decision 0007) or left out.
+* whether films that the user rated later, in the same span, are sampled among what was retrieved like any other film,
+  or left out. The project's window is 1 s, so what it labels "turned to within the window" (decision 0007) are the
+  exposures themselves: of what was retrieved beside them nothing is kept for its label, and whatever the user rated
+  later may be sampled with label 0.
+
+`--requests` limits the moments learned from and the requests judged: a try of the benchmark, not a figure.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -45,12 +52,15 @@ BOOTSTRAP = 1000
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=ALL, help="at most so many moments and requests")
+    most = parser.parse_args().requests
     print(header("ml-100k without its test span: choices by validation"))
     with tempfile.TemporaryDirectory() as folder:
         n_kept, n_all = without_test(DATA / "ml-100k", Path(folder))
         print(f"# {n_kept:,} of {n_all:,} ratings; the others are the test's and were left out")
         with workspace_at(Path(folder), [("[split]\n", FRACTIONS)]) as workspace:
-            compare(workspace)
+            compare(workspace, most)
 
 
 def without_test(data: Path, folder: Path) -> tuple[int, int]:
@@ -85,17 +95,19 @@ def _cut(times: list[float]) -> float:
     return float("inf")
 
 
-def compare(workspace: Workspace) -> None:
+def compare(workspace: Workspace, most: int = ALL) -> None:
     """One line per choice, then its paired differences from the first."""
-    base = Recipe(workspace)
+    base = Recipe(workspace, most)
     found: dict[str, Ratios] = {}
+    learned: dict[int, Rows] = {}
     print(f"{len(base.moments):,} requests of the validation span")
     print("| | rows learned from | recall@10 | ndcg@10 |\n|---|---|---|---|")
-    for most, builder in CHOICES:
+    for n_moments, builder in CHOICES:
         with Stopwatch() as watch:
-            ratios, rows = base.judged(most, builder)
-        n_moments = len(np.unique(rows.ranking.group_N))
-        name = f"{n_moments:,} moments, turned to {'left out' if builder is LeftOut else 'kept'}"
+            ratios, rows = base.judged(min(n_moments, most), builder)
+        require_different(rows, learned.setdefault(n_moments, rows), builder)
+        told = f"{len(np.unique(rows.ranking.group_N)):,} moments"
+        name = f"{told}, rated later {'left out' if builder is LeftOut else 'sampled'}"
         cells = (cell(ratios.interval(metric)) for metric in ("recall", "ndcg"))
         print(f"| {name} | {len(rows):,} | {' | '.join(cells)} | {watch}", flush=True)
         for other, theirs in list(found.items())[:1]:
@@ -107,10 +119,16 @@ def compare(workspace: Workspace) -> None:
         found[name] = ratios
 
 
+def require_different(rows: Rows, others: Rows, builder: type[RowBuilder]) -> None:
+    """Stops where the second builder of the same moments made the rows of the first: nothing would be compared."""
+    if rows is not others and np.array_equal(rows.item_N, others.item_N):
+        sys.exit(f"{builder.__name__} made the same {len(rows):,} rows as the first builder: mend this benchmark")
+
+
 class Recipe:
     """All that the choices share: the events, the sources fitted on the first span and on all before the judged."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, most: int = ALL) -> None:
         inputs = replace(workspace.training_inputs(), progress=show)
         view = inputs.view()
         self.inputs, self.events, self.cut = (
@@ -121,7 +139,7 @@ class Recipe:
         self.shown = measure_module._labelled(inputs, self.events, self.cut)
         self.first = fit_sources(inputs.project, fit_data(inputs, self.events, self.cut, 1))
         self.parts = fit_sources(inputs.project, fit_data(inputs, self.events, self.cut, 3))
-        self.moments = moments_of(situations(self.events, self.shown), self.cut, [3], None, "evaluate")
+        self.moments = moments_of(situations(self.events, self.shown), self.cut, [3], most, "evaluate")
 
     def judged(self, most: int, builder: type[RowBuilder]) -> tuple[Ratios, Rows]:
         """The pipeline's statistics on the validation span, with a ranker of those rows."""
@@ -139,11 +157,16 @@ class Recipe:
 
 
 class LeftOut(RowBuilder):
-    """Rows without the retrieved items that the user turned to later."""
+    """Rows without the retrieved films that the user rated later in the span: neither kept nor sampled."""
 
     def _beside_rows(self, *asked: Any) -> tuple[Any, Any]:
         turned, pool = super()._beside_rows(*asked)
         return turned[:0], pool
+
+    def _turned_to(self, user: int, t: int, until: int) -> Any:
+        """Whatever the user acted on before `until`, however long after t."""
+        rows = self._events.rows_of(user, since=t, until=until)
+        return self._events.item_E[rows[self._acts[rows]]]
 
 
 CHOICES = ((9_000, RowBuilder), (9_000, LeftOut), (ALL, RowBuilder), (3_000, RowBuilder), (ALL, LeftOut))
