@@ -66,9 +66,11 @@ def test_a_source_that_raises_off_the_path_stays_out() -> None:
         def __call__(self, request: Request) -> None:
             raise RuntimeError
 
-    retries = Retries(budget, Telemetry(), first_s=0.0)
+    telemetry = Telemetry()
+    retries = Retries(budget, telemetry, first_s=0.0)
     retries.skipped("s", Raising(watch), REQUEST)
     assert retries.run_due() == []
+    assert telemetry.value("retries_failed", part="s") == 2
     assert budget.share_of("s", 50) == 0.0
 
 

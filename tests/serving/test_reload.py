@@ -31,8 +31,7 @@ def publish(server: Server, text: str) -> str:
 
 def test_publish_and_rollback_swap_whole_releases(servers: Callable[..., Server]) -> None:
     server = servers()
-    server.runtime._stop.set()  # only this test looks at the channel
-    server.runtime._watch.join(10)  # type: ignore[union-attr]
+    server.runtime.unwatch()  # only this test looks at the channel
     first, second = publish(server, SHOP_TEXT), publish(server, LONGER)
     expected = {first: 6, second: 9}
     for i in range(20):
@@ -52,8 +51,7 @@ def test_publish_and_rollback_swap_whole_releases(servers: Callable[..., Server]
 
 def test_a_release_waits_until_its_features_are_kept(servers: Callable[..., Server]) -> None:
     server = servers()
-    server.runtime._stop.set()
-    server.runtime._watch.join(10)  # type: ignore[union-attr]
+    server.runtime.unwatch()
     release_id = publish(server, OTHER_FEATURES)
     assert server.runtime.look() is False
     assert server.feed()["release"] == "untrained"
@@ -64,8 +62,7 @@ def test_a_release_waits_until_its_features_are_kept(servers: Callable[..., Serv
 
 def test_a_release_with_other_events_or_entities_waits_for_a_restart(servers: Callable[..., Server]) -> None:
     server = servers()
-    server.runtime._stop.set()
-    server.runtime._watch.join(10)  # type: ignore[union-attr]
+    server.runtime.unwatch()
     runtime = server.runtime
     first = publish(server, LONGER)
     assert runtime.look() is True

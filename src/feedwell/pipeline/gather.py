@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -14,6 +15,7 @@ from feedwell.core.request import Request
 from feedwell.core.telemetry import Telemetry
 from feedwell.pipeline.ask import CALLER, Brought
 from feedwell.pipeline.budget import Budget, Timer
+from feedwell.pipeline.contained import Contained
 from feedwell.pipeline.notes import Notes
 from feedwell.pipeline.remote import Call, RemoteCalls
 from feedwell.pipeline.retry import Retries
@@ -99,11 +101,9 @@ def _called(
     begin = notes.timer()
     narrowed = replace(request, width=request.width * share)
     rows: Retrieved | None = None
-    try:
+    with Contained(partial(notes.failed, name)):
         rows = sound_rows(name, part(narrowed), _declared_k(part), narrowed.width, notes)
         notes.widths[name] = share
-    except Exception as error:  # noqa: BLE001 - the runner's broad except: a part may fail, the request may not
-        notes.failed(name, error)
     ms = (notes.timer() - begin) * 1e3
     notes.spent(name, ms)
     if budget is not None:
@@ -130,16 +130,14 @@ def _landed(
     if isinstance(call, str):
         notes.degrade(name, f"not called: {call}", kind="refused")
         return None
-    try:
+    with Contained(partial(notes.failed, name)):
         with notes.stage(name):
             left_s = min(_timeout_s(part), max(0.0, notes.left_ms - later_ms) / 1e3)
             returned = call.result(left_s)
         rows = sound_rows(name, returned, _declared_k(part), request.width, notes)
-    except Exception as error:  # noqa: BLE001 - the runner's broad except
-        notes.failed(name, error)
-        return None
-    notes.widths[name] = 1.0
-    return rows
+        notes.widths[name] = 1.0
+        return rows
+    return None
 
 
 def _declared_k(part: Source) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from feedwell.core.event import catalog_type
 from feedwell.core.project import Project
 from feedwell.core.telemetry import Telemetry
 from feedwell.data.catalog import catalog_table
+from feedwell.pipeline.contained import Contained
 
 ENTITY = "item"
 """What sources retrieve."""
@@ -94,10 +96,11 @@ class LiveCatalog:
         """Whether the part has taken the rows in."""
         if not events.num_rows:
             return True
-        try:
+        with Contained(partial(self._failed, name, events.num_rows)):
             by_part[name] = part.grown(catalog_table(self._project, ENTITY, events), by_part.get(name))
-        except Exception:  # noqa: BLE001 - the runner's broad except: a part may fail, serving may not
-            self._telemetry.count("catalog_failed", part=name)
-            _log.exception("%s could not take in %d catalog rows: it goes on without them", name, events.num_rows)
-            return False
-        return True
+            return True
+        return False
+
+    def _failed(self, name: str, n_rows: int, error: Exception) -> None:
+        self._telemetry.count("catalog_failed", part=name)
+        _log.error("%s could not take in %d catalog rows: it goes on without them", name, n_rows, exc_info=error)

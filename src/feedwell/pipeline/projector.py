@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Protocol
@@ -23,6 +24,7 @@ from feedwell.core.telemetry import Telemetry
 from feedwell.data.log_view import LogView
 from feedwell.features import FeatureSet, Fold, hydrate
 from feedwell.features.statefile import read_head
+from feedwell.pipeline.contained import Contained
 from feedwell.stores.durable import file_lock
 from feedwell.stores.state import StateDirectory, StateStore
 
@@ -104,18 +106,18 @@ class Projector:
         """Folds until `stop` is set; waits for the lock as long as another process holds it. An error is logged and
         counted, the state opened anew, and folding resumes where the last commit left it."""
         while not stop.is_set():
-            try:
-                with ExitStack() as held:
-                    if self._elected(held):
-                        self._follow(stop, refresh_s)
-                    else:
-                        stop.wait(_ERROR_S)
-            except Exception:  # noqa: BLE001 - the projector's broad except: it must outlive any one batch
-                _log.exception("the projector failed; it resumes after the last commit")
-                self.telemetry.count("projector_errors")
-                self.close()
-                stop.wait(_ERROR_S)
+            with Contained(partial(self._failed, stop)), ExitStack() as held:
+                if self._elected(held):
+                    self._follow(stop, refresh_s)
+                else:
+                    stop.wait(_ERROR_S)
         self.close()
+
+    def _failed(self, stop: threading.Event, error: Exception) -> None:
+        _log.error("the projector failed; it resumes after the last commit", exc_info=error)
+        self.telemetry.count("projector_errors")
+        self.close()
+        stop.wait(_ERROR_S)
 
     def refresh(self) -> None:
         """Opens or builds the state of the log's epoch and takes up feature sets that were added. The lock is held.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from feedwell.pipeline.budget import Timer
+from feedwell.pipeline.contained import Contained
 
 IN_FLIGHT = 8
 _FAILURES, _OPEN_S = 3, 5.0
@@ -69,12 +70,15 @@ class Call:
 
     def _run(self, work: Callable[[], Any]) -> None:
         try:
-            self._result = work()
-        except Exception as error:  # noqa: BLE001 - the runner's broad except: handed to the request's thread
-            self._error = error
+            with Contained(self._raised):
+                self._result = work()
         finally:
             self._breaker.landed()
             self._done.set()
+
+    def _raised(self, error: Exception) -> None:
+        """Raised again where the request waits."""
+        self._error = error
 
 
 class RemoteCalls:

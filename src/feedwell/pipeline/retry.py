@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from feedwell.core.protocols import Source
 from feedwell.core.request import Request
 from feedwell.core.telemetry import Telemetry
 from feedwell.pipeline.budget import Budget
+from feedwell.pipeline.contained import Contained
 
 _FIRST_S, _LONGEST_S = 1.0, 60.0
 
@@ -67,11 +67,11 @@ class Retries:
             self.run_due()
 
     def _try(self, part: str, wait: _Wait) -> bool:
-        ms = timed(wait.source, wait.request, self._budget.timer)
+        ms = self._timed(part, wait.source, wait.request)
         self._telemetry.count("retries_off_path", part=part)
         back = ms is not None and ms <= self._budget.deadline_ms / 2
         if not back:  # perhaps at half its k: known here, so that no request has to find out
-            half = timed(wait.source, replace(wait.request, width=wait.request.width / 2), self._budget.timer)
+            half = self._timed(part, wait.source, replace(wait.request, width=wait.request.width / 2))
             if half is not None:
                 self._budget.observe_half(part, half)
         with self._lock:
@@ -83,12 +83,10 @@ class Retries:
                 self._waiting[part] = replace(wait, due=self._budget.timer() + longer, backoff_s=longer)
         return back
 
-
-def timed(source: Source, request: Request, timer: Callable[[], float]) -> float | None:
-    """How many ms the source took on that request; None if it raised."""
-    begin = timer()
-    try:
-        source(request)
-    except Exception:  # noqa: BLE001 - the runner's broad except: a part may fail
+    def _timed(self, part: str, source: Source, request: Request) -> float | None:
+        """How many ms the source took on that request; None, counted, if it raised."""
+        begin = self._budget.timer()
+        with Contained(lambda _: self._telemetry.count("retries_failed", part=part)):
+            source(request)
+            return (self._budget.timer() - begin) * 1e3
         return None
-    return (timer() - begin) * 1e3

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from feedwell.core.keys import contains
 from feedwell.core.protocols import Filter
 from feedwell.core.request import NO_KEYS, Keys, Request
 from feedwell.pipeline.ask import Reader
+from feedwell.pipeline.contained import Contained
 from feedwell.pipeline.notes import Notes
 from feedwell.pipeline.returned import sound_mask
 
@@ -91,11 +93,9 @@ def _filtered(filters: Mapping[str, Filter], request: Request, pool: Pool, notes
     """Drops what each filter rules out. One that fails rules out everything: not serving beats serving the blocked."""
     for name, part in filters.items():
         n = len(pool.live)
-        try:
-            keep_n = sound_mask(part(request, pool.live), n) if n else np.ones(0, np.bool_)
-        except Exception as error:  # noqa: BLE001 - the runner's broad except
-            notes.failed(name, error)
-            keep_n = np.full(n, getattr(part, "fail_open", False))
+        keep_n = np.full(n, getattr(part, "fail_open", False))
+        with Contained(partial(notes.failed, name)):
+            keep_n = sound_mask(part(request, pool.live), n) if n else keep_n
         pool = pool.keep(keep_n, name)
     return pool
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
-import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from feedwell.core.clock import Clock, SystemClock
 from feedwell.core.errors import FeedwellError, Unavailable
 from feedwell.core.telemetry import Telemetry
 from feedwell.pipeline.compile import Compiled
+from feedwell.pipeline.contained import Contained
 from feedwell.pipeline.cursor import secret_of
 from feedwell.pipeline.explain import explain
 from feedwell.pipeline.frozen import frozen_project
@@ -24,6 +25,7 @@ from feedwell.pipeline.path import RequestPath, Served, Wish
 from feedwell.pipeline.project_folder import STATE_FOLDER
 from feedwell.pipeline.served import ServedEvents
 from feedwell.serving import reload
+from feedwell.serving.follower import Follower
 from feedwell.serving.lane import Lane
 from feedwell.stores.log import EventLog
 from feedwell.stores.records import RecordStore
@@ -33,7 +35,7 @@ from feedwell.stores.state import StateDirectory
 WARM_REQUESTS = 8
 LAG_ALLOWED = 10_000
 """Events that may be unfolded when a worker becomes ready."""
-_LOOK_S = 0.25
+_LOOK_S, _WARM_UP_S = 0.25, 0.05
 _CATALOG_S = 0.05
 """How often sources are told of new items: with the projector's lag, well within a second of the PUT."""
 _RESTART = "release {} declares other entities or events than this server checks and stores: restart it; {} goes on"
@@ -64,9 +66,20 @@ class Runtime:
         self.restart_for = ""
         """The channel's release that only a restarted worker can serve, because it declares other events."""
         self._caught_up = False
-        self._stop = threading.Event()
-        self._watch: threading.Thread | None = None
-        self._watch_catalog: threading.Thread | None = None
+        self.followers = (
+            Follower(
+                "feedwell-reload",
+                self._follow_releases,
+                lambda: _LOOK_S if self.warmed else _WARM_UP_S,
+                partial(self._look_failed, "reload_failed"),
+            ),
+            Follower(
+                "feedwell-catalog",
+                lambda: self.path.follow_catalog(),
+                lambda: _CATALOG_S,
+                partial(self._look_failed, "catalog_follow_failed"),
+            ),
+        )
 
     @staticmethod
     def open(folder: Path, *, clock: Clock | None = None) -> Runtime:
@@ -125,11 +138,13 @@ class Runtime:
 
     def watch(self) -> None:
         """Follows the champion channel and the catalog on background threads, and warms up once state can be read."""
-        if self._watch is None:
-            self._watch = threading.Thread(target=self._follow, name="feedwell-reload", daemon=True)
-            self._watch_catalog = threading.Thread(target=self._follow_catalog, name="feedwell-catalog", daemon=True)
-            self._watch.start()
-            self._watch_catalog.start()
+        for follower in self.followers:
+            follower.start()
+
+    def unwatch(self) -> None:
+        """Stops following; the release and the catalog stay as they are."""
+        for follower in self.followers:
+            follower.stop()
 
     def look(self) -> bool:
         """Takes up the channel's release if it moved; whether it did. While it cannot serve, the old one goes on."""
@@ -139,22 +154,10 @@ class Runtime:
             return False
         if release_id == self.restart_for:
             return False
-        try:
-            frozen = frozen_project(self.releases, self.releases.read(release_id))
-            if reload.contract_of(frozen) != reload.contract_of(self.project):
-                self._restart_only_for(release_id)
-                return False
-            compiled = reload.load_release(self.releases, release_id)
-            with self.online.reader(compiled.features):  # Unavailable until the projector keeps its features
-                compiled.warm()
-            path = self._path_of(compiled)
-            path.follow_catalog()
-            path.prepare(Wish(user_id="warm-up", request_id="warm"))
-        except Exception as error:  # noqa: BLE001 - parts of a user's own run here: this thread must outlive them
-            self.telemetry.count("reload_failed")
-            _log.warning(
-                "release %s cannot serve yet, %s goes on: %s", release_id, self.path.compiled.release_id, error
-            )
+        path: RequestPath | None = None
+        with Contained(partial(self._cannot_serve, release_id)):  # parts of a user's own are loaded and run
+            path = self._warm_path(release_id)
+        if path is None:
             return False
         self.path = path
         self._restart_only_for("")
@@ -162,10 +165,7 @@ class Runtime:
         return True
 
     def close(self) -> None:
-        self._stop.set()
-        for thread in (self._watch, self._watch_catalog):
-            if thread is not None:
-                thread.join(timeout=10)
+        self.unwatch()
         self.pace.retries.stop()
         self.lane.close()
         self.served.close()
@@ -173,27 +173,36 @@ class Runtime:
         self.records.close()
         self.log.close()
 
-    def _follow(self) -> None:
-        while not self._stop.wait(_LOOK_S if self.warmed else 0.05):
-            try:
-                if not self.warmed and self.states.epoch >= 0:
-                    self.warm()
-                self.look()
-            except FeedwellError as error:
-                _log.info("not warm yet: %s", error)
-            except Exception:  # noqa: BLE001 - a worker that stops following could never be rolled back
-                self.telemetry.count("reload_failed")
-                _log.exception("looking for a release failed; it is tried again")
+    def _follow_releases(self) -> None:
+        if not self.warmed and self.states.epoch >= 0:
+            self.warm()
+        self.look()
 
-    def _follow_catalog(self) -> None:
-        while not self._stop.wait(_CATALOG_S):
-            try:
-                self.path.follow_catalog()
-            except FeedwellError as error:
-                _log.info("the catalog cannot be followed yet: %s", error)
-            except Exception:  # noqa: BLE001 - a worker that stops following would never again learn of a new item
-                self.telemetry.count("catalog_follow_failed")
-                _log.exception("following the catalog failed; it is tried again")
+    def _look_failed(self, counter: str, error: Exception) -> None:
+        """What is not ready yet is only logged; anything else is counted. The next look comes in any case."""
+        if isinstance(error, FeedwellError):
+            _log.info("not yet: %s", error)
+        else:
+            self.telemetry.count(counter)
+            _log.error("%s; it is tried again", counter, exc_info=error)
+
+    def _warm_path(self, release_id: str) -> RequestPath | None:
+        """The release's path, ready to answer; None, noted, where only a restarted worker can serve it."""
+        frozen = frozen_project(self.releases, self.releases.read(release_id))
+        if reload.contract_of(frozen) != reload.contract_of(self.project):
+            self._restart_only_for(release_id)
+            return None
+        compiled = reload.load_release(self.releases, release_id)
+        with self.online.reader(compiled.features):  # Unavailable until the projector keeps its features
+            compiled.warm()
+        path = self._path_of(compiled)
+        path.follow_catalog()
+        path.prepare(Wish(user_id="warm-up", request_id="warm"))
+        return path
+
+    def _cannot_serve(self, release_id: str, error: Exception) -> None:
+        self.telemetry.count("reload_failed")
+        _log.warning("release %s cannot serve yet, %s goes on: %s", release_id, self.path.compiled.release_id, error)
 
     def _restart_only_for(self, release_id: str) -> None:
         """Notes, once, that a release waits for a restart; "" that none does."""

@@ -20,6 +20,7 @@ from feedwell.core.project import GatesSection, Project
 from feedwell.data.interactions import UserEvents, user_events
 from feedwell.data.split import Spans
 from feedwell.metrics import Interval, difference
+from feedwell.pipeline.contained import Contained
 from feedwell.pipeline.frozen import frozen_project
 from feedwell.stores.releases import ReleaseStore
 from feedwell.training.inputs import Inputs
@@ -169,14 +170,20 @@ def _against(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured, ch
         return Gate(name="champion", passed=False, why=f"{told} could not be read: {champion.why}")
     if champion.project_digest == inputs.project.digest:
         return Gate(name="champion", passed=True, why=f"the recipe of {told} on newer data")
-    try:
+    theirs: Measured | None = None
+    errors: list[Exception] = []
+    with Contained(errors.append):  # whatever an old recipe fails with must not cost the run: it is a no
         theirs = _measured_again(inputs, events, cut, found, champion)
-    except Exception as error:  # noqa: BLE001 - whatever an old recipe fails with must not cost the run: it is a no
-        _log.exception("judging the recipe of %s", told)
-        why = str(error) if isinstance(error, FeedwellError) else f"{type(error).__name__}: {error}"
-        return Gate(name="champion", passed=False, why=f"the recipe of {told} could not be judged: {why}")
+    if theirs is None:
+        return _not_judged(told, errors[0])
     metrics = metric_set(inputs, inputs.project, cut.end)
     return compare_walks(found.walked, theirs.walked, inputs.project.gates, metrics, inputs.project.evaluate.bootstrap)
+
+
+def _not_judged(release_id: str, error: Exception) -> Gate:
+    _log.error("judging the recipe of %s", release_id, exc_info=error)
+    why = str(error) if isinstance(error, FeedwellError) else f"{type(error).__name__}: {error}"
+    return Gate(name="champion", passed=False, why=f"the recipe of {release_id} could not be judged: {why}")
 
 
 def _measured_again(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured, champion: Release) -> Measured:
