@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from feedwell.pipeline.ask import Ask
 from feedwell.pipeline.gather import Pace
 from feedwell.pipeline.record import RETRIEVED
-from feedwell.pipeline.replay import ask_of
+from feedwell.pipeline.replay import ask_of, differences
 
 from . import parts
 from .conftest import NOW, PROJECT, Shop, accounted, event, item
@@ -124,6 +125,23 @@ def test_equal_request_ids_give_equal_slates(shops: Callable[..., Shop]) -> None
     one, other = shop.ask("u9", request_id="r"), shop.ask("u9", request_id="r")
     assert one.record.keys == other.record.keys
     assert len({tuple(shop.ask("u9").record.keys) for _ in range(20)}) > 1
+
+
+def test_two_answers_at_once_are_what_two_requests_get(shops: Callable[..., Shop]) -> None:
+    """One ranking, two slates: the records of two runs, also where a part fails."""
+    shop = shops(with_sections('[ranker]\nkind = "test_value_is_key"\n', '[source.bad]\nkind = "test_raises"\n'))
+    pipeline = shop.compiled.base
+    ask = Ask(user_id="u9", request_id="r", t=NOW + 1, user=int(shop.log.ids.lookup("user", ["u9"])[0]))
+    with shop.online.reader(pipeline.features) as reader:
+        both = pipeline.run_both(ask, reader)
+        apart = [pipeline.run(replace(ask, explore=explore), reader) for explore in (False, True)]
+    for one, other in zip(both, apart, strict=True):
+        assert differences(one.record, other.record) == []
+        assert [r.keys_N.tolist() for r in one.retrieved.values()] == [
+            r.keys_N.tolist() for r in other.retrieved.values()
+        ]
+    assert both[0].record.degraded == ["source.bad: RuntimeError: the shelf fell down"]
+    assert both[0].record.propensity != both[1].record.propensity
 
 
 # -- parts that misbehave --------------------------------------------------------------------------------------------

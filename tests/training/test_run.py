@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from feedwell.core.errors import CheckFailed, DataError
+from feedwell.data.interactions import user_events
 from feedwell.data.log_view import LogView
+from feedwell.data.split import spans
 from feedwell.pipeline.path import Wish
 from feedwell.training import measure as measure_module
+from feedwell.training.parts import Parts
 from feedwell.training.walk import AS_OF, FITTED, PIPELINE
 from tests.training.conftest import shop_events
 
@@ -29,6 +33,20 @@ def test_a_light_ranker_is_trained_on_the_same_rows_and_released(shop):
     assert answer.record.counts["cut.light"] > 0
     assert len(answer.scored) == 8 < len(answer.offered)
     assert answer.record.degraded == []
+
+
+def test_rows_are_the_same_whether_requests_or_the_batch_plan_read_their_features(shop, monkeypatch):
+    """Requests that only retrieve fold and read less; which rows there are and what they say stays."""
+    inputs = shop().training_inputs(None)
+    view = inputs.view()
+    events, cut = user_events(view, inputs.project), spans(view, inputs.project.split)
+    batch = measure_module.measure(inputs, events, cut, max_requests=3).train.ranking
+    monkeypatch.setattr(Parts, "retrieving", Parts.pipeline)
+    online = measure_module.measure(inputs, events, cut, max_requests=3).train.ranking
+    assert len(batch) > 500
+    assert (batch.item_N == online.item_N).all()
+    assert (batch.t_N == online.t_N).all()
+    np.testing.assert_array_equal(batch.features_NF, online.features_NF)
 
 
 def test_from_events_to_a_published_release(shop):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 import feedwell.workspace as workspace
 from feedwell.core.clock import DAY, SECOND, ManualClock
 from feedwell.core.project import Project
-from feedwell.core.telemetry import Telemetry
 from feedwell.data.interactions import UserEvents, user_events
 from feedwell.data.split import NEVER, Spans, spans
 from feedwell.training.measure import measure
@@ -25,8 +24,6 @@ from feedwell.training.walk import (
     Outcomes,
     Popularity,
     Relevance,
-    Walked,
-    _answer_of,
     moments_of,
     relevant_name,
     relevant_outcomes,
@@ -149,26 +146,6 @@ def test_what_is_taken_back_later_was_popular_until_then():
     assert baseline.count_I.tolist() == [0, 1, 2]
     baseline.advance(5)
     assert baseline.count_I.tolist() == [0, 0, 2]
-
-
-class _Failing:
-    config = None
-
-    def __call__(self, request):
-        raise ValueError("no")
-
-
-@dataclass
-class _Asked:
-    width: float = 1.0
-
-
-def test_a_source_that_fails_alone_brings_nothing_and_is_noted():
-    walked = Walked(k=5)
-    found = _answer_of("mine", _Failing(), _Asked(), Telemetry(), walked)
-    assert found.tolist() == []
-    assert sum(walked.degraded.values()) == 1
-    assert "mine" in next(iter(walked.degraded))
 
 
 def test_relevant_by_default_is_the_first_objective_to_raise():

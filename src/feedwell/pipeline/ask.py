@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from feedwell.core.candidates import Candidates, Float
+from feedwell.core.candidates import Candidates, Float, Retrieved
 from feedwell.core.catalog import NO_DELTAS, Deltas
 from feedwell.core.event import NO_KEY
 from feedwell.core.request import NO_KEYS, Keys, Request, UserSide
@@ -60,13 +60,14 @@ class Ask:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """`offered` are the candidates that rankers chose from, `scored` those that the slate saw (`slate.rows_n` index
-    them); `candidates` all that were retrieved, each with what became of it; `trace` only where one was asked for or
-    sampled."""
+    """`retrieved` is what each source brought, `offered` the candidates that rankers chose from, `scored` those that
+    the slate saw (`slate.rows_n` index them); `candidates` all that were retrieved, each with what became of it;
+    `trace` only where one was asked for or sampled."""
 
     request: Request
     record: SlateRecord
     slate: Slate
+    retrieved: Mapping[str, Retrieved]
     offered: Candidates
     scored: Candidates
     candidates: Candidates

@@ -29,7 +29,7 @@ from feedwell.pipeline.ask import Answer, Ask, Reader
 from feedwell.pipeline.gather import Pace
 from feedwell.pipeline.notes import Notes
 from feedwell.pipeline.project_file import variant
-from feedwell.pipeline.run import retrieve, run
+from feedwell.pipeline.run import retrieve, run, run_both
 
 NEWEST = RankingNeed("newest", k=1000)
 """What the last fallback shows: read for every request, because it is needed when nothing else is there."""
@@ -83,6 +83,10 @@ class Pipeline:
     def run(self, ask: Ask, reader: Reader, pace: Pace | None = None) -> Answer:
         """The answer with its record; without a pace every source runs at full width, whatever it costs."""
         return run(self, ask, reader, pace, self._notes(ask, pace))
+
+    def run_both(self, ask: Ask, reader: Reader) -> tuple[Answer, Answer]:
+        """The answers without and with exploration, retrieved and scored once."""
+        return run_both(self, ask, reader, self._notes(ask, None))
 
     def retrieve(self, ask: Ask, reader: Reader) -> Candidates:
         """The candidates after filters and cut, with features, unscored."""
@@ -180,6 +184,19 @@ def project_needs(project: Project) -> tuple[Need, ...]:
 def compile_features(project: Project) -> FeatureSet:
     """The features that the project and all its parts need."""
     return FeatureSet.compile(project, project_needs(project))
+
+
+def retrieval_features(project: Project) -> FeatureSet:
+    """What the project's own sources and filters read, and no more: enough for its candidates, not for a ranker."""
+    names = [name for name in part_names(project) if name.startswith(("source.", "filter."))]
+    parts = {name: make_part(project, name) for name in names}
+    read = (*parts.values(), *_fallbacks(project, parts, {}).values())
+    needs = tuple(dict.fromkeys([NEWEST, *(need for part in read for need in part.needs)]))
+    wanted = {need.column for need in needs if isinstance(need, FeatureNeed)}
+    of = {column.name: column.feature for column in FeatureSet.compile(project).columns} if wanted else {}
+    declared = {of[name] for name in wanted}
+    kept = {name: feature for name, feature in project.feature.items() if name in declared}
+    return FeatureSet.compile(project.model_copy(update={"feature": kept}), needs)
 
 
 def compile_pipeline(

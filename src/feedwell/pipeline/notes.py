@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from feedwell.core.telemetry import Telemetry
 from feedwell.pipeline.budget import Timer
@@ -25,6 +25,18 @@ class Notes:
 
     def __post_init__(self) -> None:
         self.begun = self.timer()
+
+    def copy(self) -> Notes:
+        """The same so far, to go on apart."""
+        notes = replace(
+            self,
+            degraded=list(self.degraded),
+            extra=dict(self.extra),
+            stage_ms=dict(self.stage_ms),
+            widths=dict(self.widths),
+        )
+        notes.begun = self.begun
+        return notes
 
     @property
     def elapsed_ms(self) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,47 +37,90 @@ _NONE_KNOWN = "nothing to rank: the caller brought no item that is known"
 _NONE_PASSES = "nothing to rank: no item that the caller brought passes the filters and was not shown before"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ranked:
+    """One request up to its scores: all that a slate is built from. `pool.live` are the scored candidates, `offered`
+    the same and more, before the light ranker and the scores."""
+
+    ask: Ask
+    reader: Reader
+    tape: Taped | None
+    request: Request
+    retrieved: Mapping[str, Retrieved]
+    offered: Candidates
+    pool: Pool
+    fallback: str
+    shown: Candidates | None
+
+
 def run(pipeline: Pipeline, ask: Ask, reader: Reader, pace: Pace | None, notes: Notes) -> Answer:
     """The whole flow for one request; with a pace the sources keep to the deadline."""
     if ask.brought is not None:
         pipeline = pipeline.waiving(ask.brought.ignore_filters)
+    answer = _answered(pipeline, _ranked(pipeline, ask, reader, pace, notes), notes)
+    if pace is not None:
+        pace.answered(notes)
+    return answer
+
+
+def run_both(pipeline: Pipeline, ask: Ask, reader: Reader, notes: Notes) -> tuple[Answer, Answer]:
+    """Two answers to one request, without and with exploration: what two runs give, retrieved and scored once."""
+    ranked, exploring = _ranked(pipeline, ask, reader, None, notes), notes.copy()
+    best = _answered(pipeline, replace(ranked, ask=replace(ask, explore=False)), notes)
+    return best, _answered(pipeline, replace(ranked, ask=replace(ask, explore=True)), exploring)
+
+
+def _ranked(pipeline: Pipeline, ask: Ask, reader: Reader, pace: Pace | None, notes: Notes) -> Ranked:
     tape = Taped(reader) if ask.trace else None
     request, retrieved, pool, fallback, shown = _candidates(pipeline, ask, tape or reader, pace, notes)
     offered = pool.live
     with notes.stage("score"):
         pool = _lightened(pipeline, request, pool, notes)
         scored = _scored(pipeline, request, pool.live, notes)
-    pool = replace(pool, live=scored)
+    return Ranked(
+        ask=ask,
+        reader=reader,
+        tape=tape,
+        request=request,
+        retrieved=retrieved,
+        offered=offered,
+        pool=replace(pool, live=scored),
+        fallback=fallback,
+        shown=shown,
+    )
+
+
+def _answered(pipeline: Pipeline, ranked: Ranked, notes: Notes) -> Answer:
+    ask, request, pool = ranked.ask, ranked.request, ranked.pool
     with notes.stage("slate"):
-        slate, draws = _slate(pipeline, request, ask, scored, shown, notes)
+        slate, draws = _slate(pipeline, request, ask, pool.live, ranked.shown, notes)
     if ask.brought is not None and not len(slate.rows_n):
         slate = replace(slate, short=_NONE_PASSES if len(ask.brought.keys_N) else _NONE_KNOWN)
     chosen_N = np.zeros(len(pool.live), np.bool_)
     chosen_N[slate.rows_n] = True
     done = pool.keep(chosen_N, NOT_SELECTED).all
     notes.telemetry.observe_ms("request", notes.elapsed_ms)
-    if pace is not None:
-        pace.answered(notes)
     ran = Ran(
         request=request,
         ask=ask,
-        reader=reader,
-        retrieved=retrieved,
+        reader=ranked.reader,
+        retrieved=ranked.retrieved,
         done=done,
-        scored=scored,
+        scored=pool.live,
         slate=slate,
         draws=draws,
         notes=notes,
-        fallback=fallback,
+        fallback=ranked.fallback,
     )
     return Answer(
         request=request,
         record=slate_record(pipeline, ran),
         slate=slate,
-        offered=offered,
-        scored=scored,
+        retrieved=ranked.retrieved,
+        offered=ranked.offered,
+        scored=pool.live,
         candidates=done,
-        trace=None if tape is None else trace_of(pipeline, ran) | {"items": tape.items()},
+        trace=None if ranked.tape is None else trace_of(pipeline, ran) | {"items": ranked.tape.items()},
     )
 
 

@@ -45,7 +45,7 @@ def coverage_rows(
             train_non_zero=in_training[name].nonzero,
             serve_non_null=at_serve[name].known,
             serve_non_zero=at_serve[name].nonzero,
-            gap=train.gap.get(name, float("nan")),
+            gap=replayed.gap.get(name, float("nan")) if replayed is not None else float("nan"),
             serving_gap=served.gap.get(name, float("nan")) if served is not None else float("nan"),
         )
         for name in names

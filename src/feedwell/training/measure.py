@@ -109,7 +109,7 @@ def measure(
     builder = None
     if train_rows is not None:
         kept = shown.filter(pa.array(_visited(shown, span_X == _TEST, moments)))
-        builder = RowBuilder(inputs, parts.features, events, kept, Names.of_pipeline(pipeline))
+        builder = RowBuilder(inputs, parts.features, events, kept, Names.of(parts.features, pipeline.sources))
     walked = walk(inputs, pipeline, events, cut, moments, builder=builder)
     laps.end(_REPLAY)
     test_rows = builder.build() if builder is not None else None
@@ -166,7 +166,9 @@ def _coverage(
 ) -> tuple[CoverageRow, ...]:
     if train is None:
         return ()
-    return coverage_rows(parts.features, train, test, served_slots(inputs, parts.features, Names.of_pipeline(pipeline)))
+    return coverage_rows(
+        parts.features, train, test, served_slots(inputs, parts.features, Names.of(parts.features, pipeline.sources))
+    )
 
 
 def _labelled(inputs: Inputs, events: UserEvents, cut: Spans) -> pa.Table:
@@ -181,7 +183,7 @@ def _labelled(inputs: Inputs, events: UserEvents, cut: Spans) -> pa.Table:
 def _train_rows(inputs: Inputs, first: Parts, events: UserEvents, cut: Spans, shown: pa.Table, span_X: Any) -> Rows:
     """Rows of the ranker's and the calibration span."""
     project = inputs.project
-    pipeline = first.pipeline()
+    pipeline = first.retrieving()
     moments = _exposure_moments(shown, span_X, project.train.max_requests)
     kept = shown.filter(pa.array(_visited(shown, np.isin(span_X, _TRAIN_SPANS), moments)))
     if not len(events.user_E):
@@ -193,7 +195,7 @@ def _train_rows(inputs: Inputs, first: Parts, events: UserEvents, cut: Spans, sh
             f"training the ranker: no exposure lies in the ranker's span of {len(events.user_E)} events; take more "
             "data, declare `[data] exposure`, or remove [ranker]"
         )
-    builder = RowBuilder(inputs, first.features, events, kept, Names.of_pipeline(pipeline))
+    builder = RowBuilder(inputs, first.features, events, kept, Names.of(first.features, pipeline.sources))
     _visit(inputs, pipeline, cut, moments, builder)
     return builder.build()
 

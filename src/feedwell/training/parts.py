@@ -10,7 +10,14 @@ from feedwell.core.candidates import Float
 from feedwell.core.project import Project
 from feedwell.core.protocols import Interactions, RankingRows, learns
 from feedwell.features import FeatureSet
-from feedwell.pipeline.compile import Pipeline, compile_features, compile_pipeline, make_part, part_names
+from feedwell.pipeline.compile import (
+    Pipeline,
+    compile_features,
+    compile_pipeline,
+    make_part,
+    part_names,
+    retrieval_features,
+)
 from feedwell.training.inputs import Cost, Progress, measured, silent
 
 RANKER = "ranker"
@@ -36,10 +43,15 @@ class Parts:
 
     def pipeline(self) -> Pipeline:
         """The request path over these parts; while the rankers are not fitted, without them."""
-        project = self.project
-        if RANKER not in self.fitted:
-            project = project.model_copy(update=dict.fromkeys(RANKERS))
+        project = self.project if RANKER in self.fitted else _unranked(self.project)
         return compile_pipeline(project, {}, self.features, shared=self.fitted, project_digest=self.project.digest)
+
+    def retrieving(self) -> Pipeline:
+        """The request path as far as its candidates, reading only what sources and filters read."""
+        project = _unranked(self.project)
+        features = retrieval_features(project)
+        shared = {name: part for name, part in self.fitted.items() if name not in (*RANKERS, CALIBRATION)}
+        return compile_pipeline(project, {}, features, shared=shared, project_digest=self.project.digest)
 
     def predict(self, rows: RankingRows, *, calibrated: bool = True) -> Mapping[str, Float]:
         """objective → what the ranker predicts for rows in the training order of features, as it would be served."""
@@ -87,6 +99,10 @@ def _told(part: Any, progress: Progress) -> Any:
     if hasattr(part, "progress"):
         part.progress = progress
     return part
+
+
+def _unranked(project: Project) -> Project:
+    return project.model_copy(update=dict.fromkeys(RANKERS))
 
 
 def fit_config(part: Any) -> dict[str, Any]:

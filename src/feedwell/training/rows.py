@@ -1,15 +1,15 @@
 """Ranking rows: exposures with their labels, and what sources retrieved beside them, with features as of then.
 
 Of the retrieved, those that the user turned to within the longest window stay with what came of it, the others are
-sampled. An exposure's features come from the batch plan (`asof`), theirs from the request path under replay; where an
-exposure was also retrieved, both are there and the gap between them is measured.
+sampled. Features come from the batch plan (`asof`); where the request read them too, as every judged one does, the
+retrieved keep what it read, and for exposures that were also retrieved the gap between both readings is measured.
 
 R requests, N rows, F features
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from feedwell.data.interactions import UserEvents
 from feedwell.data.labels import CLOSES, UNTIL, labels
 from feedwell.data.log_view import MOMENT
 from feedwell.features import FeatureSet, asof, histories
-from feedwell.pipeline.compile import Pipeline, make_part, part_names
+from feedwell.pipeline.compile import make_part, part_names
 from feedwell.training.inputs import Inputs
 from feedwell.training.parts import RANKERS
 
@@ -148,12 +148,14 @@ class RowBuilder:
         self._acts = _acts(self._project, events)
         self._beside: list[_Beside] = []
         self._retrieved: dict[int, Matrix] = {}
+        self._online = True
 
     def add(self, user: int, t: int, candidates: Candidates, until: int, closes: int) -> None:
         """Keeps what was read of exposures, the candidates that the user turned to later, and `[train] negatives` of
         those left alone. Labels look at nothing from `until` on; a window is closed if it ends by `closes`."""
         exposed = np.array(self._of.get((user, t), []), np.int64)
-        x_NF = self._names.of(candidates)
+        x_NF = self._names.values(candidates)
+        self._online = self._online and candidates.feature_names == self._names.read
         at = {key: n for n, key in enumerate(candidates.keys_N.tolist())}
         for x in exposed.tolist():
             if (n := at.get(int(self._item_X[x]))) is not None:
@@ -170,21 +172,22 @@ class RowBuilder:
 
     def build(self) -> Rows:
         """Exposures first, in their order, then what was retrieved beside them; `valid_N` is all False."""
-        exposed_NF, gap = self._exposed_features()
         beside, shown, y_beside = self._beside, self._shown, self._labels()
         of_all = np.repeat(np.arange(len(beside)), [len(b.keys) for b in beside])
         user_N = np.concatenate([self._user_X, np.array([b.user for b in beside], np.int64)[of_all]])
+        item_N = np.concatenate([self._item_X, *(b.keys for b in beside)]).astype(np.int64)
         t_N = np.concatenate([self._t_X, np.array([b.t for b in beside], np.int64)[of_all]])
+        features_NF, gap = self._values(user_N, item_N, t_N)
         requests, group_N = np.unique(np.stack([t_N, user_N], axis=1), axis=0, return_inverse=True)
         ranking = RankingRows(
-            features_NF=np.concatenate([exposed_NF, *(b.features for b in beside)]).astype(np.float32),
+            features_NF=features_NF,
             feature_names=self._names.all,
             labels={name: np.concatenate([shown[label(name)].to_numpy(), y_M]) for name, y_M in y_beside.items()},
             group_N=group_N.reshape(-1).astype(np.int64),
             weight_N=np.concatenate([np.ones(len(self._user_X)), *(b.weight for b in beside)]),
             valid_N=np.zeros(len(user_N), np.bool_),
             user_N=user_N,
-            item_N=np.concatenate([self._item_X, *(b.keys for b in beside)]).astype(np.int64),
+            item_N=item_N,
             t_N=t_N,
             histories=self._histories(requests),
             user_features=self._names.user,
@@ -235,18 +238,30 @@ class RowBuilder:
         found = labels(self._inputs.view(), self._project, shown, alone=True)
         return {name: found[label(name)].to_numpy() for name in self._project.objective}
 
-    def _exposed_features(self) -> tuple[Matrix, dict[str, float]]:
-        frame = read_as_of_moments(self._shown)
-        x_XF = batch_features(self._inputs, self._features, frame, self._names)
+    def _values(self, user_N: Keys, item_N: Keys, t_N: Keys) -> tuple[Matrix, dict[str, float]]:
+        """(float32 [N, F] of all rows; per feature the share of exposures that requests read otherwise)."""
+        n_exposed, n_read = len(self._user_X), len(self._names.read)
+        beside_NF = np.concatenate(
+            [np.empty((0, len(self._names.all)), np.float32), *(b.features for b in self._beside)]
+        )
+        n_batch = n_exposed if self._online else len(user_N)
+        frame = pa.table({USER: user_N[:n_batch], ITEM: item_N[:n_batch], T: t_N[:n_batch]})
+        x_NF = batch_features(self._inputs, self._features, frame, self._names)
+        if self._online:
+            x_NF = np.concatenate([x_NF, beside_NF])
+        else:
+            x_NF[n_exposed:, n_read:] = beside_NF[:, n_read:]
         rows = np.array(sorted(self._retrieved), np.int64)
         if not len(rows):
-            return x_XF, {}
+            return x_NF, {}
         online = np.stack([self._retrieved[x] for x in rows.tolist()])
-        n_read = len(self._names.read)
-        differ = ~np.isclose(x_XF[rows, :n_read], online[:, :n_read], rtol=1e-5, atol=1e-6, equal_nan=True)
+        batch_RF = x_NF[rows, :n_read]
         # The sources' scores exist online only.
-        x_XF[rows, n_read:] = online[:, n_read:]
-        return x_XF, dict(zip(self._names.read, differ.mean(axis=0).tolist(), strict=True))
+        x_NF[rows, n_read:] = online[:, n_read:]
+        if not self._online:
+            return x_NF, {}
+        differ = ~np.isclose(batch_RF, online[:, :n_read], rtol=1e-5, atol=1e-6, equal_nan=True)
+        return x_NF, dict(zip(self._names.read, differ.mean(axis=0).tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -259,19 +274,21 @@ class Names:
     user: tuple[str, ...] = ()
 
     @staticmethod
-    def of_pipeline(pipeline: Pipeline) -> Names:
-        columns = (*pipeline.item_columns, *pipeline.user_columns)
-        return Names(columns, tuple(pipeline.sources), pipeline.user_columns)
+    def of(features: FeatureSet, sources: Iterable[str]) -> Names:
+        user = tuple(column.name for column in features.user_columns)
+        return Names((*(column.name for column in features.item_columns), *user), tuple(sources), user)
 
     @property
     def all(self) -> tuple[str, ...]:
         return (*self.read, *(RETRIEVAL + name for name in self.sources))
 
-    def of(self, candidates: Candidates) -> Matrix:
-        """float32 [N, F] of a request's candidates in this order; NaN where a source did not bring the candidate."""
+    def values(self, candidates: Candidates) -> Matrix:
+        """float32 [N, F] of a request's candidates in this order; NaN where a source did not bring the candidate, and
+        where the request did not read these features."""
         at = {name: s for s, name in enumerate(candidates.source_names)}
         x_NF = np.full((len(candidates), len(self.all)), np.nan, np.float32)
-        x_NF[:, : len(self.read)] = candidates.features_NF
+        if candidates.feature_names == self.read:
+            x_NF[:, : len(self.read)] = candidates.features_NF
         for f, name in enumerate(self.sources, start=len(self.read)):
             if name in at:
                 x_NF[:, f] = candidates.retrieval_NS[:, at[name]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
@@ -20,8 +20,7 @@ from feedwell.core.columns import USER
 from feedwell.core.errors import UsageError
 from feedwell.core.keys import contains, union
 from feedwell.core.project import ObjectiveConfig, Project
-from feedwell.core.protocols import Source
-from feedwell.core.request import Keys, Request
+from feedwell.core.request import NO_KEYS, Keys, Request
 from feedwell.core.telemetry import Telemetry
 from feedwell.data.exposure import ORIGIN
 from feedwell.data.interactions import UserEvents
@@ -30,7 +29,6 @@ from feedwell.data.split import NEVER, Spans
 from feedwell.metrics import Lists
 from feedwell.pipeline.ask import Answer, Ask, Reader
 from feedwell.pipeline.compile import Pipeline
-from feedwell.pipeline.gather import gather
 from feedwell.pipeline.notes import Notes
 from feedwell.pipeline.replay import live_of, replay_requests
 from feedwell.pipeline.screen import ruled_out
@@ -190,15 +188,18 @@ def walk(
     relevance = moments.relevance or Relevance.of(project, events)
     walked = Walked(k=project.evaluate.k)
     ends = moments.ends(spans)
+    explores = with_sources and project.slate.explore.first <= min(project.evaluate.k, project.slate.explore.last)
 
     def visit(ask: Ask, reader: Reader) -> None:
-        answer = pipeline.run(ask, reader)
-        skip = _ruled_out(answer)
+        answer, explored = pipeline.run_both(ask, reader) if explores else (pipeline.run(ask, reader), None)
         walked.add(PIPELINE, "pipeline", np.array(answer.record.keys, np.int64))
+        if explored is not None:
+            walked.add(EXPLORING, "pipeline", np.array(explored.record.keys, np.int64))
+        skip = _ruled_out(answer)
         for note in answer.record.degraded:
             walked.degraded[note] += 1
         if with_sources:
-            _others(pipeline, ask, reader, answer, skip, walked)
+            _add_sources(pipeline, answer, skip, walked)
             live.advance(ask.t)
             for name, baseline in ((AS_OF, live), (FITTED, fitted)):
                 walked.add(name, "baseline", _best(baseline, walked.k, skip, pipeline, answer.request, reader))
@@ -310,12 +311,10 @@ def _relevant(project: Project) -> ObjectiveConfig | None:
     return project.objective[name] if name else None
 
 
-def _others(pipeline: Pipeline, ask: Ask, reader: Reader, answer: Answer, skip: Keys, walked: Walked) -> None:
-    if pipeline.project.slate.explore.first <= min(walked.k, pipeline.project.slate.explore.last):
-        explored = pipeline.run(replace(ask, explore=True), reader)
-        walked.add(EXPLORING, "pipeline", np.array(explored.record.keys, np.int64))
-    for name, source in pipeline.sources.items():
-        keys_N = _answer_of(name, source, answer.request, pipeline.telemetry, walked)
+def _add_sources(pipeline: Pipeline, answer: Answer, skip: Keys, walked: Walked) -> None:
+    """The list of each source alone; one that failed brought nothing, as the answer's `degraded` says."""
+    for name in pipeline.sources:
+        keys_N = answer.retrieved[name].keys_N if name in answer.retrieved else NO_KEYS
         walked.add(name, "source", keys_N[~contains(skip, keys_N)] if len(skip) else keys_N)
 
 
@@ -330,15 +329,6 @@ def _best(baseline: Popularity, k: int, skip: Keys, pipeline: Pipeline, request:
         if len(allowed_N) >= k or len(keys_N) < reach:
             return allowed_N[:k]
         reach *= 2
-
-
-def _answer_of(name: str, source: Source, request: Request, telemetry: Telemetry, walked: Walked) -> Keys:
-    """What the source brings, or nothing and a note where it fails: as on the request path."""
-    notes = Notes(perf_counter, telemetry)
-    found = gather({name: source}, request, notes, None, None)
-    for note in notes.degraded:
-        walked.degraded[f"{name} alone: {note}"] += 1
-    return found[name].keys_N if name in found else np.empty(0, np.int64)
 
 
 def _ruled_out(answer: Answer) -> Keys:
