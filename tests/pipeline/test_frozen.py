@@ -79,6 +79,11 @@ def version(first: int, more: str = "") -> str:
     return MINE.replace("FIRST", str(first)) + more
 
 
+def telling(path: Path) -> str:
+    """Code that leaves a file behind when it is run."""
+    return f"\nopen({str(path)!r}, 'w').close()\n"
+
+
 Open = Callable[[], workspace.Workspace]
 
 
@@ -151,10 +156,29 @@ def test_a_worker_needs_nothing_of_the_folder(opened: Open, tmp_path: Path) -> N
 def test_a_changed_copy_is_corrupt(opened: Open, tmp_path: Path) -> None:
     champion = released(opened)
     with opened() as made:
-        copy = next((made.state_folder / "artifacts/plugin").rglob("mine.py"))
-        copy.write_text(version(7))
+        copy, ran = next((made.state_folder / "artifacts/plugin").rglob("mine.py")), tmp_path / "ran"
+        copy.write_text(version(7, telling(ran)))
         with pytest.raises(CorruptArtifact, match=r"mine\.py has sha256"):
             load_release(made.releases, champion)
+    assert not ran.exists(), "its checksum is looked at before it is run"
+
+
+def test_the_bytes_that_are_run_are_those_that_were_checked(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion, ran = released(opened), tmp_path / "ran"
+    checked = ReleaseStore.open_artifact
+
+    def changed_just_after(store: ReleaseStore, reference: str) -> Path:
+        folder = checked(store, reference)
+        if reference.startswith("plugin/"):
+            (folder / "mine.py").write_text(version(7, telling(ran)))
+        return folder
+
+    monkeypatch.setattr(ReleaseStore, "open_artifact", changed_just_after)
+    with opened() as made, pytest.raises(CorruptArtifact, match=r"mine\.py has sha256"):
+        load_release(made.releases, champion)
+    assert not ran.exists()
 
 
 def test_check_and_doctor_tell_what_differs(opened: Open, tmp_path: Path) -> None:

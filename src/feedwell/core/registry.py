@@ -111,11 +111,15 @@ def find(kind: str, name: str, plugins: Iterable[str] | None = None) -> type:
     raise UsageError(f"no {kind} is called '{name}'; there are {', '.join(known) or 'none'}{hint}")
 
 
-def load_plugin(path: Path) -> Plugin:
-    """Runs a user's own file, so that its decorators register; once for each name and content."""
-    if not path.is_file():
-        raise UsageError(f"plugins: cannot load {path}: expected a Python file")
-    source = path.read_bytes()
+def load_plugin(path: Path, source: bytes | None = None) -> Plugin:
+    """Runs a user's own file, so that its decorators register; once for each name and content.
+
+    `source`: the bytes to run, of a copy that was checked; None: what the file holds now.
+    """
+    if source is None:
+        if not path.is_file():
+            raise UsageError(f"plugins: cannot load {path}: expected a Python file")
+        source = path.read_bytes()
     stem = re.sub(r"\W", "_", path.stem)
     module_name = f"{_PLUGIN}{stem}_{hashlib.sha256(source).hexdigest()[:16]}"
     if module_name in _plugins:

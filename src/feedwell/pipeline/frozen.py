@@ -28,12 +28,15 @@ def freeze_plugins(store: ReleaseStore, project: Project) -> dict[str, str]:
 
 
 def frozen_project(store: ReleaseStore, release: Release) -> Project:
-    """The project as it was when the release was made, over its own copies of the plug-ins, checksums verified.
+    """The project as it was when the release was made, over its own copies of the plug-ins.
 
+    The bytes that are run are the bytes whose checksum held, and none is run before all of them do (decision 0020).
     ProjectError names a plug-in that does not run any more (a library is gone); CorruptArtifact a changed copy.
     """
-    files = {path: store.open_artifact(reference) / PurePath(path).name for path, reference in release.plugins.items()}
-    modules, found = run_plugins(files)
+    files, sources = {}, {}
+    for path, reference in release.plugins.items():
+        files[path], sources[path] = store.read_file(reference, PurePath(path).name)
+    modules, found = run_plugins(files, sources)
     if found:
         about = f"of release {release.release_id}"
         raise ProjectError(

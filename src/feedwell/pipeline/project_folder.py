@@ -62,13 +62,18 @@ def _data_files(project: Project) -> Iterator[tuple[tuple[str, ...], str, str | 
             yield key, pattern, delimiter
 
 
-def run_plugins(files: Mapping[str, Path]) -> tuple[dict[str, str], list[Finding]]:
-    """(name under `plugins` → its module, what the others failed with and where); `files`: name → where it is now."""
+def run_plugins(
+    files: Mapping[str, Path], sources: Mapping[str, bytes] | None = None
+) -> tuple[dict[str, str], list[Finding]]:
+    """(name under `plugins` → its module, what the others failed with and where); `files`: name → where it is now.
+
+    `sources`: name → the bytes to run instead of what the file holds by now.
+    """
     modules: dict[str, str] = {}
     found = []
     for name, path in files.items():
         try:
-            modules[name] = registry.load_plugin(path).module
+            modules[name] = registry.load_plugin(path, (sources or {}).get(name)).module
             registry.require_apart(modules.values())
         except (Exception, SystemExit) as error:  # noqa: BLE001  anything may happen in a file of the user's
             modules.pop(name, None)

@@ -45,3 +45,12 @@ def read_checked(path: Path, about: str, advice: str) -> dict[str, Any]:
     value: dict[str, Any] = json.loads(content)
     del value["sha256"]
     return value
+
+
+def require_sha256(about: str, path: Path, actual: str, expected: str, advice: str) -> None:
+    """CorruptArtifact, naming the file, where its sha256 is not the expected one."""
+    if actual != expected:
+        raise CorruptArtifact(
+            f"{about}: {path} has sha256 {actual[:12]}…, expected {expected[:12]}…; it was changed after training: "
+            f"{advice}"
+        )

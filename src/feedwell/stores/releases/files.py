@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from feedwell.core.artifact import Manifest, Release, digest_json
 from feedwell.core.clock import Clock, SystemClock
 from feedwell.core.errors import CorruptArtifact, Unavailable, UsageError
-from feedwell.stores.releases._checked import checked_json, read_checked
+from feedwell.stores.releases._checked import checked_json, read_checked, require_sha256
 from feedwell.stores.releases._disk import (
     aside,
     is_abandoned,
@@ -113,12 +114,22 @@ class ReleaseStore:
                 actual = sha256_of(folder / name)
             except FileNotFoundError:
                 raise Unavailable(f"opening artifact {reference}: {folder / name} was removed meanwhile") from None
-            if actual != expected:
-                raise CorruptArtifact(
-                    f"opening artifact {reference}: {folder / name} has sha256 {actual[:12]}…, expected "
-                    f"{expected[:12]}…; it was changed after training: {_MEND}"
-                )
+            require_sha256(f"opening artifact {reference}", folder / name, actual, expected, _MEND)
         return folder
+
+    def read_file(self, reference: str, name: str) -> tuple[Path, bytes]:
+        """(path, content) of one file of a sound artifact: the content itself was checked, which is not whatever the
+        file holds a moment after `open_artifact`. CorruptArtifact as there, and where the artifact has no such file."""
+        path, expected = self.open_artifact(reference) / name, self.manifest(reference).files.get(name, "")
+        content = path.read_bytes() if expected else b""
+        require_sha256(
+            f"opening artifact {reference}",
+            path,
+            hashlib.sha256(content).hexdigest(),
+            expected or "no such file",
+            _MEND,
+        )
+        return path, content
 
     # -- releases ----------------------------------------------------------------------------------------------------
 
