@@ -179,6 +179,8 @@ def test_odd_ids_are_ids_like_any_other(tmp_path: Path, run: Run) -> None:
     assert answer["unknown"] == ["never seen"]
     answer = json.loads(run(*among, "--ignore-filter", "seen")[1])
     assert {row["item"] for row in answer["items"]} == set(ODD_IDS)
+    assert json.loads(run(*among, "--not-shown")[1])["shown"] is False
+    assert run("recommend", "u", "-p", folder, "--not-shown")[0] == 2
     code, _, err = run("recommend", "u", "-p", folder, "--among", folder / "gone.txt")
     assert code == 2
     assert "one item id a line" in err

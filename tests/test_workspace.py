@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 import feedwell
 from feedwell.core.clock import ManualClock
 from feedwell.core.errors import DataError, UsageError
+from feedwell.core.event import RawEvent
+from feedwell.data.exposure import exposures
 
 START = 1_767_571_200_000_000
 PROJECT = """\
@@ -75,6 +78,30 @@ def test_from_files_to_a_table(folder: Path) -> None:
         assert [slot["item_id"] for slot in explained["slots"]] == list(feed.item_ids)
         with pytest.raises(UsageError, match="request id"):
             opened.explain("nothing")
+
+
+def test_items_ranked_but_not_shown_are_no_exposures_until_events_say_so(folder: Path) -> None:
+    seen = '[filter.seen]\nevents = ["served"]'
+    (folder / "feedwell.toml").write_text(PROJECT.replace('[filter.seen]\nevents = ["view"]', seen))
+    clock = ManualClock(START + 3_600_000_000)
+    with feedwell.open(folder, clock=clock) as opened:
+        opened.ingest()
+        hidden = opened.rank("new", ["i1", "i2"], shown=False)
+        assert set(opened.rank("new", ["i1", "i2"], shown=False).item_ids) == set(hidden.item_ids) == {"i1", "i2"}
+        assert opened.training_inputs().slots() is None
+        clicked = RawEvent(
+            type="view", ts=clock.now(), ids={"user": "new", "item": "i1"}, request_id=hidden.request_id, slot=1
+        )
+        opened.log.append([clicked])
+        clock.advance(1_000_000)
+        assert set(opened.rank("new", ["i2", "i3"]).item_ids) == {"i2", "i3"}
+        assert opened.rank("new", ["i2", "i3"], shown=False).item_ids == ()
+        inputs = opened.training_inputs()
+        shown = exposures(inputs.view(), opened.project, slots=inputs.slots())
+        shown = shown.filter(pc.greater_equal(shown["t"], START + 3_600_000_000))
+        found = zip(opened.ids.names("item", shown["item"].to_pylist()), shown["origin"].to_pylist(), strict=True)
+        assert sorted(found) == [("i1", "event"), ("i2", "slate"), ("i3", "slate")]
+        assert not opened.explain(hidden.request_id)["shown"]
 
 
 def test_features_as_of_take_outside_ids_and_times(folder: Path) -> None:

@@ -242,14 +242,18 @@ class Workspace:
         n: int | None = None,
         *,
         ignore_filters: Iterable[str] = (),
+        shown: bool = True,
         surface: str = "default",
         explore: bool = True,
         trace: bool = False,
     ) -> Recommendation:
-        """The caller's own items, best first, by the champion; all else as for a feed. `unknown` are not ranked."""
+        """The caller's own items, best first, by the champion; all else as for a feed. `unknown` are not ranked.
+
+        `shown` False: recorded and explained, but no exposure and no served events come of it.
+        """
         among = items if isinstance(items, str) else tuple(items)  # a text is refused, not read letter by letter
         wish = Wish(user_id=user, n=n, surface=surface, explore=explore, explain=trace)
-        return self._answer(replace(wish, among=among, ignore_filters=tuple(ignore_filters)))
+        return self._answer(replace(wish, among=among, ignore_filters=tuple(ignore_filters), shown=shown))
 
     def _answer(self, wish: Wish) -> Recommendation:
         self.catch_up()

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feedwell.core.errors import UsageError
-from feedwell.pipeline.explain import explain
+from feedwell.pipeline.explain import explain, lines_of
 from feedwell.pipeline.path import MAX_AMONG
 from feedwell.pipeline.replay import differences, redrawn, replay_from_log, replay_trace
 
@@ -143,6 +143,35 @@ def test_the_three_replays_hold(any_shop: Shop) -> None:
         assert again.record.among == record.among
 
 
+def test_what_is_not_shown_is_recorded_explained_and_replayed_like_all_else(any_shop: Shop) -> None:
+    wish = {"n": 5, "among": BROUGHT, "shown": False}
+    record = stored(any_shop, any_shop.ask("u1", explain=True, **wish).record)
+    assert not record.shown
+    names = lambda keys: any_shop.log.ids.names("item", keys)  # noqa: E731
+    explained = explain(record, None, names, any_shop.compiled.project)
+    assert (explained["shown"], len(explained["slots"])) == (False, 5)
+    assert "not shown" in next(lines_of(explained))
+    trace = any_shop.records.trace(record.request_id)
+    assert trace is not None
+    pipeline = any_shop.compiled.base
+    replays = replay_trace(pipeline, record, trace), replay_from_log(pipeline, record, any_shop.log)
+    for again in (redrawn(record), *(answer.record for answer in replays)):
+        assert differences(record, again) == []
+        assert not again.shown
+
+
+def test_a_ranking_goes_on_page_by_page_whether_shown_or_not(shop: Shop) -> None:
+    first = shop.ask("nobody", n=4, among=BROUGHT, shown=False)
+    second = shop.ask("nobody", n=4, among=BROUGHT, shown=False, cursor=first.cursor)
+    assert sorted(first.item_ids + second.item_ids) == sorted(BROUGHT)
+
+
+def test_a_feed_of_our_own_is_shown(shop: Shop) -> None:
+    assert shop.ask("u1").record.shown
+    with pytest.raises(UsageError, match="shown goes only with items"):
+        shop.ask("u1", shown=False)
+
+
 def test_an_empty_request_replays(shop: Shop) -> None:
     record = stored(shop, shop.ask("u1", among=()).record)
     assert differences(record, redrawn(record)) == []
@@ -163,8 +192,8 @@ def test_explain_tells_who_brought_it_and_what_became_of_the_rest(shops: Callabl
 
 def test_an_older_record_without_the_new_columns_is_read(shop: Shop) -> None:
     record = shop.ask("u1").record
-    row = {k: v for k, v in record.to_dict().items() if k not in ("among", "ignored_filters")}
-    assert type(record).from_dict(row) == replace(record, among=None, ignored_filters=[])
+    row = {k: v for k, v in record.to_dict().items() if k not in ("among", "ignored_filters", "shown")}
+    assert type(record).from_dict(row) == replace(record, among=None, ignored_filters=[], shown=True)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -163,3 +163,16 @@ def test_a_failed_append_is_counted_and_the_next_one_works(shop: Shop) -> None:
     events.add(answer.record, answer.item_ids)
     events.close()
     assert len(log.events) == 6
+
+
+def test_items_ranked_but_not_shown_are_no_served_events(logging_shop: Shop) -> None:
+    shop = logging_shop
+    hidden = shop.ask("u1", among=["i1", "i2", "i3"], shown=False).record
+    flush(shop)
+    assert logged(shop) == []
+    shop.clock.advance(1)
+    again = shop.ask("u1", among=["i1", "i2", "i3"]).record
+    pair = again.feature_names.index("pair_served")
+    assert [row[pair] for row in again.features] == [0.0] * 3
+    flush(shop)
+    assert {row["request_id"] for row in logged(shop)} == {again.request_id} != {hidden.request_id}

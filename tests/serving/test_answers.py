@@ -19,6 +19,13 @@ CALLS: list[tuple[str, str, str, int, dict[str, Any]]] = [
     ("post", "/v1/recommend", "/v1/recommend", 400, {"json": {"user_id": "u1", "cursor": "forged"}}),
     ("get", "/v1/recommend/{user}", "/v1/recommend/u1?n=3&explain=true", 200, {}),
     ("post", "/v1/rank", "/v1/rank", 200, {"json": {"user_id": "u1", "items": ["i1", "i2", "?"], "explain": True}}),
+    (
+        "post",
+        "/v1/rank",
+        "/v1/rank",
+        200,
+        {"json": {"user_id": "u1", "items": ["i1"], "explain": True, "shown": False}},
+    ),
     ("post", "/v1/rank", "/v1/rank", 200, {"json": {"user_id": "u1", "items": []}}),
     ("post", "/v1/events", "/v1/events", 200, {"json": ROWS}),
     ("post", "/v1/events", "/v1/events", 200, {"json": []}),

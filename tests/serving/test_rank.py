@@ -49,6 +49,18 @@ def test_filters_hold_unless_named(servers: Callable[..., Server]) -> None:
     assert "expired, seen" in response.json()["error"]
 
 
+def test_what_is_not_shown_is_explained_and_logs_no_served_event(servers: Callable[..., Server]) -> None:
+    server = servers()
+    before = server.runtime.log.high_water()[0]
+    answer = ranked(server, ["i1", "i2", "i3"], shown=False, explain=True)
+    server.runtime.served.flush()
+    assert server.runtime.log.high_water()[0] == before
+    assert len(answer["items"]) == 3
+    assert not answer["explain"]["shown"]
+    assert server.get(f"/v1/explain/{answer['request_id']}").json() == answer["explain"]
+    assert server.post("/v1/recommend", json={"user_id": "u", "shown": False}).status_code == 422
+
+
 def test_no_items_are_an_empty_feed_with_the_reason(server: Server) -> None:
     for items in ([], ["never seen"]):
         answer = ranked(server, items)
@@ -73,6 +85,9 @@ def test_no_items_are_an_empty_feed_with_the_reason(server: Server) -> None:
         {"user_id": "u", "items": ["i1"], "ignore_filters": "seen"},
         {"user_id": "u", "items": ["i1"], "ignore_filters": ["x"] * 65},
         {"user_id": "u", "items": ["i1"], "n": 5.0},
+        {"user_id": "u", "items": ["i1"], "shown": "no"},
+        {"user_id": "u", "items": ["i1"], "shown": None},
+        {"user_id": "u", "items": ["i1"], "shown": 0},
         {"user_id": "u", "items": ["i1"], "scores": [1.0]},
     ],
 )

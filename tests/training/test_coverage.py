@@ -23,6 +23,7 @@ def test_what_was_recorded_equals_the_batch_plan_and_a_changed_value_shows(shop,
     ws.publish(force=True)  # five requests are too few for the gates
     for user in ("u1", "u2", "nobody"):
         ws.recommend(user)
+    assert len(ws.rank("u1", ["i1", "i2", "i3"], shown=False).item_ids) > 0  # no slot: nobody saw it
     inputs, features, names = ws.training_inputs(), ws.features.set, names_of(ws)
     found = served_slots(inputs, features, names)
     assert len(found.recorded_NF) == 15

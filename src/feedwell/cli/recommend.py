@@ -28,19 +28,22 @@ def command(
     ignore_filter: Annotated[
         list[str] | None, typer.Option(help="With --among: a filter that does not apply; may be repeated.")
     ] = None,
+    shown: Annotated[
+        bool, typer.Option("--shown/--not-shown", help="With --among: --not-shown ranks, and counts as no exposure.")
+    ] = True,
     explore: Annotated[bool, typer.Option(help="--no-explore takes the best at every slot.")] = True,
     explain: Annotated[bool, typer.Option("--explain", help="Say why, slot by slot.")] = False,
     project: ProjectOption = HERE,
     json: JsonOption = False,
 ) -> None:
     with workspace.open(project) as opened:
-        if among is None and not ignore_filter:
+        if among is None and not ignore_filter and shown:
             answer = opened.recommend(user, n, surface=surface, exclude=exclude or (), explore=explore, trace=explain)
         elif among is None or exclude:
-            raise UsageError("--ignore-filter goes only with --among, and --exclude only without it")
+            raise UsageError("--ignore-filter and --not-shown go only with --among, and --exclude only without it")
         else:
             asked: Any = {"surface": surface, "explore": explore, "trace": explain}
-            answer = opened.rank(user, _ids(among), n, ignore_filters=ignore_filter or (), **asked)
+            answer = opened.rank(user, _ids(among), n, ignore_filters=ignore_filter or (), shown=shown, **asked)
         explained = opened.explain(answer.request_id) if explain else None
         rows = answer.table.to_pylist()
     result = {
@@ -52,7 +55,7 @@ def command(
         "cursor": answer.cursor,
         "items": rows,
     }
-    result |= {"unknown": answer.unknown} if among else {}
+    result |= {"unknown": answer.unknown, "shown": shown} if among else {}
     result |= {"explained": explained} if explained else {}
     notes = [f"request {answer.request_id} by {answer.record.release_id or 'no release yet'}"]
     notes += [f"degraded: {why}" for why in answer.record.degraded]
@@ -60,10 +63,10 @@ def command(
     notes += [answer.record.short] if answer.record.short else []
     notes += [f"never seen, not ranked: {', '.join(answer.unknown)}"] if answer.unknown else []
     columns = answer.table.column_names
-    shown = table(f"feed of {user}", columns, [[row[c] for c in columns] for row in rows])
+    feed = table(f"feed of {user}", columns, [[row[c] for c in columns] for row in rows])
 
     def text(out: Console) -> None:
-        out.print(shown)
+        out.print(feed)
         out.print("\n".join([*notes, *(lines_of(explained) if explained else ())]), markup=False)
 
     show(result, text, as_json=json)

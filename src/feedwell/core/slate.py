@@ -63,7 +63,8 @@ class SlateRecord:
     features saw; `features` are float32 as scored; `counts` is the exact accounting of where every candidate went;
     `catalog_offset` is up to where sources had followed the catalog beyond their artifacts (-1: none does);
     `widths` says which sources answered, each at which share of its k; `draws` holds what each slot was drawn from;
-    `among` are the candidates that the caller brought (None: the sources were asked), `ignored_filters` what it waived.
+    `among` are the candidates that the caller brought (None: the sources were asked), `ignored_filters` what it waived;
+    `shown` False: ranked for a caller who shows it later or never, so that its slots are no exposures.
     """
 
     request_id: str
@@ -98,6 +99,7 @@ class SlateRecord:
     prefix: list[int] = field(default_factory=list)
     among: list[int] | None = None
     ignored_filters: list[str] = field(default_factory=list)
+    shown: bool = True
     short: str = ""
     relaxed: list[str] = field(default_factory=list)
     fallback: str = ""

@@ -21,13 +21,14 @@ class Brought:
     """The candidates that a caller brings in place of the sources: `keys_N` distinct, in its order.
 
     `n_unknown` ids that the log has never seen, `n_duplicates` repeated ones: neither is ranked. `ignore_filters` are
-    the parts ("filter.seen") that this caller waives.
+    the parts ("filter.seen") that this caller waives; `shown` False: what comes of it is no exposure.
     """
 
     keys_N: Keys
     n_unknown: int = 0
     n_duplicates: int = 0
     ignore_filters: tuple[str, ...] = ()
+    shown: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

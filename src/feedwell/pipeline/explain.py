@@ -32,6 +32,7 @@ def explain(record: SlateRecord, trace: Mapping[str, Any] | None, names: Names, 
         "width": record.width,
         "degraded": record.degraded,
         "fallback": record.fallback,
+        "shown": record.shown,
         "short": record.short,
         "relaxed": record.relaxed,
         "counts": record.counts,
@@ -46,7 +47,8 @@ def lines_of(explained: Mapping[str, Any]) -> Iterator[str]:
     """The explanation as text for a terminal, one idea per line."""
     counts = explained["counts"]
     gone = ", ".join(f"{n} {reason}" for reason, n in counts.items() if n and reason != RETRIEVED)
-    yield f"request {explained['request_id']} of {explained['user_id']} on {explained['surface']}"
+    not_shown = "" if explained["shown"] else ", ranked and not shown"
+    yield f"request {explained['request_id']} of {explained['user_id']} on {explained['surface']}{not_shown}"
     yield f"{counts.get(RETRIEVED, 0)} candidates: {gone}"
     yield from (f"degraded: {why}" for why in explained["degraded"])
     for slot in explained["slots"]:

@@ -42,7 +42,7 @@ class Wish:
     """A request as a caller outside words it: ids are strings, `cursor` continues a scroll.
 
     `among`: these items are ranked, best first, in place of what the sources would bring; `ignore_filters` names the
-    filters ("seen") that this caller waives for them.
+    filters ("seen") that this caller waives for them; `shown` False: the ranking is kept and is no exposure.
     """
 
     user_id: str
@@ -51,6 +51,7 @@ class Wish:
     exclude: Sequence[str] = ()
     among: Sequence[str] | None = None
     ignore_filters: Sequence[str] = ()
+    shown: bool = True
     cursor: str | None = None
     context: Mapping[str, Any] = field(default_factory=dict)
     explain: bool = False
@@ -147,7 +148,7 @@ class RequestPath:
         ask = replace(self._ask(wish, earlier, pace), exclude=exclude)
         unknown: tuple[str, ...] = ()
         if wish.among is not None:
-            brought, unknown = self._brought(wish.among, wish.ignore_filters)
+            brought, unknown = self._brought(wish.among, wish)
             ask = replace(ask, brought=brought)
         # Before the state: what is put while this request waits must not be retrieved by one whose filters know it not.
         deltas = self.live.now
@@ -174,9 +175,9 @@ class RequestPath:
             self.live.catch_up(self.log, offset)
 
     def keep(self, served: Served) -> None:
-        """Writes the record, and the trace where there is one, durably; the served events follow a little later."""
+        """Writes the record, and the trace where there is one, durably; served events of what is shown follow later."""
         self.records.write(served.answer.record, served.answer.trace)
-        if self._served is not None:
+        if self._served is not None and served.record.shown:
             self._served.add(served.record, served.item_ids)
 
     @contextmanager
@@ -207,14 +208,15 @@ class RequestPath:
             width=1.0 if pace is None else pace.budget.width.value,
         )
 
-    def _brought(self, among: Sequence[str], ignore_filters: Sequence[str]) -> tuple[Brought, tuple[str, ...]]:
+    def _brought(self, among: Sequence[str], wish: Wish) -> tuple[Brought, tuple[str, ...]]:
         """The caller's items as keys in its order, each once; and those that have no key."""
         keys_N, unknown = self._known(among)
         brought = Brought(
             keys_N=keys_N,
             n_unknown=len(unknown),
             n_duplicates=len(among) - len(keys_N) - len(unknown),
-            ignore_filters=tuple(f"filter.{name}" for name in dict.fromkeys(ignore_filters)),
+            ignore_filters=tuple(f"filter.{name}" for name in dict.fromkeys(wish.ignore_filters)),
+            shown=wish.shown,
         )
         return brought, unknown
 
@@ -226,7 +228,7 @@ class RequestPath:
         return keys_N[keys_N != NO_KEY], unknown
 
     def _shown(self, earlier: Sequence[str]) -> Keys:
-        """What the earlier pages showed, in order, each once; a record that is gone shows nothing any more."""
+        """What the earlier pages held, in order, each once; a record that is gone holds nothing any more."""
         records = [self.records.get(request_id) for request_id in earlier]
         keys = dict.fromkeys(key for record in records if record is not None for key in record.keys)
         return np.fromiter(keys, np.int64, len(keys))
@@ -257,6 +259,8 @@ def _check_among(wish: Wish) -> None:
     if wish.among is None:
         if wish.ignore_filters:
             raise UsageError("ignore_filters goes only with items that the caller brings; a feed keeps to its filters")
+        if not wish.shown:
+            raise UsageError("shown goes only with items that the caller brings; a feed counts as shown")
         return
     if isinstance(wish.among, str):
         raise UsageError(f"items: a list of ids, not the text {wish.among!a:.60}")

@@ -83,6 +83,7 @@ def slate_record(pipeline: Pipeline, ran: Ran) -> SlateRecord:
         prefix=request.prefix.tolist(),
         among=None if ask.brought is None else ask.brought.keys_N.tolist(),
         ignored_filters=[] if ask.brought is None else list(ask.brought.ignore_filters),
+        shown=ask.brought is None or ask.brought.shown,
         short=slate.short,
         relaxed=list(slate.relaxed),
         fallback=ran.fallback,

@@ -223,6 +223,7 @@ def _brought(record: SlateRecord) -> Brought | None:
         n_unknown=record.counts.get(UNKNOWN, 0),
         n_duplicates=record.counts.get(DUPLICATES, 0),
         ignore_filters=tuple(record.ignored_filters),
+        shown=record.shown,
     )
 
 

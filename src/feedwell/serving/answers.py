@@ -70,6 +70,7 @@ class Explanation(BaseModel):
     width: Share
     degraded: Reasons
     fallback: Name
+    shown: bool = Field(description="false: ranked for a caller and not shown, so no exposure.")
     short: Reason
     relaxed: Names
     counts: dict[Name, Count] = Field(max_length=MAX_NAMES, description="Where every candidate went.")

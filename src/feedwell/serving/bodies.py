@@ -83,6 +83,9 @@ class RankBody(RecommendBody):
     ignore_filters: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(
         default_factory=list, max_length=64, description='Filters of the project ("seen") that do not apply this once.'
     )
+    shown: bool = Field(
+        True, description="false: recorded and explained, but no exposure: it is not shown, or only later."
+    )
 
 
 class FeedQuery(BaseModel):

@@ -94,6 +94,16 @@ def test_slots_are_rows_for_training(store: RecordStore) -> None:
     assert store.scan(until=100).num_rows == 0
 
 
+def test_what_was_not_shown_is_kept_and_is_no_slot(store: RecordStore) -> None:
+    store.write(record("r1", among=[4, 9], shown=False))
+    store.write(record("r2"))
+    found = store.get("r1")
+    assert found is not None
+    assert (found.keys, found.shown) == ([4, 9], False)
+    assert [r.request_id for r in store.records()] == ["r1", "r2"]
+    assert store.scan()["request_id"].to_pylist() == ["r2", "r2"]
+
+
 def test_a_users_records_newest_first(store: RecordStore) -> None:
     for i in range(5):
         store.write(record(f"r{i}", t=i, user=i % 2))

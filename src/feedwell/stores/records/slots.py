@@ -1,4 +1,4 @@
-"""Slate records → one row per slot, for training, off-policy evaluation and read-outs."""
+"""Slate records → one row per slot that was shown, for training, off-policy evaluation and read-outs."""
 
 from __future__ import annotations
 
@@ -36,11 +36,14 @@ SLOT_SCHEMA = pa.schema(
 
 
 def slots_table(records: Iterable[SlateRecord]) -> pa.Table:
-    """One row per slot (counted from 1, earlier pages of a scroll included); NaN where something was not scored."""
+    """One row per slot (counted from 1, earlier pages of a scroll included); NaN where something was not scored.
+
+    A record that was not shown has none: nobody could act on it, so it is no exposure for anyone who reads slots.
+    """
     batches: list[pa.RecordBatch] = []
     rows: list[dict[str, object]] = []
     for record in records:
-        rows += _rows(record)
+        rows += _rows(record) if record.shown else []
         if len(rows) >= 50_000:
             batches.append(pa.RecordBatch.from_pylist(rows, SLOT_SCHEMA))
             rows = []
