@@ -21,8 +21,10 @@ from feedwell.training.report import (
     EvaluateReport,
     FunnelRow,
     Gate,
+    GroupRow,
     HeadRow,
     LorenzRow,
+    QuantityRow,
     ReliabilityRow,
     SliceRow,
     SourceRow,
@@ -39,7 +41,14 @@ def about(value: float, spread: float = 0.01, n: int = 300) -> Interval:
 def system(name: str, kind: str, ndcg: float, coverage: float) -> SystemRow:
     metrics = {"ndcg@10": about(ndcg), "recall@10": about(ndcg + 0.1), "novelty@10": about(ndcg + 3)}
     return SystemRow(
-        name=name, kind=kind, metrics=metrics, diversity=about(0.71), coverage=coverage, gini=coverage + 0.41
+        name=name,
+        kind=kind,
+        metrics=metrics,
+        diversity=about(0.71),
+        coverage=coverage,
+        gini=coverage + 0.41,
+        group_gini=coverage + 0.23,
+        group_distance=coverage - 0.013,
     )
 
 
@@ -60,6 +69,22 @@ def head(name: str, over: str, auc: float) -> HeadRow:
         grouped_auc=about(auc - 0.03),
         log_loss=about(0.21),
         ece=0.0131,
+    )
+
+
+def quantity(name: str, objective: str, kind: str, over: str, loss: float) -> QuantityRow:
+    nothing = Interval(value=NAN, low=NAN, high=NAN, n_units=0)
+    return QuantityRow(
+        name=name,
+        objective=objective,
+        kind=kind,
+        over=over,
+        n=1234,
+        mean=0.37 * loss,
+        poisson_deviance=about(loss, 0.02 * loss) if kind == "count" else nothing,
+        rmse=about(loss if kind != "count" else 3 * loss, 0.02 * loss),
+        mae=about(0.61 * loss, 0.02 * loss),
+        rank_correlation=nothing if name == "constant" else about(0.211),
     )
 
 
@@ -122,9 +147,22 @@ EVALUATION = EvaluateReport(
         head("logistic", "candidates", 0.722),
         head("xgboost", "exposures", 0.699),
     ),
+    quantities=(
+        quantity("xgboost", "dwell", "duration", "candidates", 7.3),
+        quantity("linear", "dwell", "duration", "candidates", 8.1),
+        quantity("constant", "dwell", "duration", "candidates", 9.7),
+        quantity("xgboost", "plays", "count", "candidates", 1.13),
+        quantity("item mean", "plays", "count", "candidates", 1.07),
+        quantity("constant", "plays", "count", "candidates", 1.61),
+        quantity("xgboost", "plays", "count", "exposures", 1.19),
+    ),
+    groups=(
+        GroupRow(group="drama & <film>", exposure=0.31, relevant=0.19),
+        GroupRow(group="comedy", exposure=0.17, relevant=0.26),
+    ),
     calibration=(
         calibration("buy", "binary", "candidates"),
-        calibration("dwell", "duration", "candidates", 1e7),
+        calibration("dwell", "duration", "candidates", 10.0),
         calibration("buy", "binary", "exposures"),
     ),
     funnel=(
@@ -181,6 +219,7 @@ CONTENT = Content(
     digest="0123456789abcdef",
     made_at=1_764_000_000_000_000,
     main_metric="ndcg",
+    units={"dwell": "s"},
     evaluation=EVALUATION,
     spans={
         "by": "time",

@@ -12,10 +12,11 @@ from itertools import pairwise
 
 import pytest
 
+from feedwell.core.project import Project
 from feedwell.training.evaluate import WANTED
 from feedwell.training.page.build import page_of, write_page
 from feedwell.training.page.charts import Scale
-from feedwell.training.page.content import Content
+from feedwell.training.page.content import Content, units_of
 from feedwell.training.report import EvaluateReport
 from tests.training.page.conftest import CONTENT, EVALUATION, Page
 
@@ -97,17 +98,54 @@ def test_heads_are_those_over_candidates(page):
     assert len(page.table("heads")) == 3
 
 
+def test_amounts_are_off_by_a_share_of_what_the_mean_is_off(page):
+    lines = page.lines("quantities")
+    rows = [row for row in EVALUATION.quantities if row.over == "candidates"]
+    assert [line.label for line in lines] == [row.name for row in rows]
+    for line, row in zip(lines, rows, strict=True):
+        of_mean = 9.7 if row.objective == "dwell" else 1.61
+        assert list(line.dots.values()) == [near(row.loss.value / of_mean)]
+        assert list(line.dots) == ["dot ours" if row.name == "xgboost" else "dot base"]
+        assert line.whisker == (near(row.loss.low / of_mean), near(row.loss.high / of_mean))
+        assert line.value == f"{row.loss.value / of_mean:.3f}"
+    assert [line.note for line in (lines[0], lines[3])] == ["RMSE 7.3 s", "Poisson deviance 1.13"]
+    assert page.title("quantities") == ("How much of plays there is, xgboost predicts no better than a simpler model")
+    assert page.table("quantities")[0] == [
+        "dwell, s",
+        "candidates",
+        "xgboost",
+        "1,234",
+        "2.701",
+        "–",
+        "7.3 [7.154 to 7.519]",
+        "4.453 [4.307 to 4.672]",
+        ".211 [.201 to .226]",
+    ]
+    assert len(page.table("quantities")) == 7
+
+
+def test_groups_show_what_they_get_beside_what_was_relevant(page):
+    lines = page.lines("groups")
+    assert [(line.label, line.dots) for line in lines] == [
+        ("drama & <film>", {"dot wanted": near(0.19), "dot ours": near(0.31)}),
+        ("comedy", {"dot wanted": near(0.26), "dot ours": near(0.17)}),
+    ]
+    assert lines[0].value == "31 %, 19 %"
+    assert page.title("groups") == "36 % of exposure would have to move to other groups to match what was relevant"
+    assert page.table("groups")[1] == ["als", "0.520", "28 %"]
+
+
 def test_reliability_curves_go_through_the_bins(page):
     rows = [row for row in EVALUATION.calibration if row.over == "candidates"]
-    for row, curves, unit in zip(rows, page.curves("reliability"), (1.0, 1e-6), strict=True):
+    for row, curves in zip(rows, page.curves("reliability"), strict=True):
         for side, name in ((row.before, "before"), (row.after, "after")):
-            expected = [(x * unit, y * unit) for x, y in zip(side.predicted, side.happened, strict=True)]
+            expected = zip(side.predicted, side.happened, strict=True)
             assert [point for pair in curves[name] for point in pair] == near(
                 [v for p in expected for v in p], rel=0.02
             )
     assert page.title("reliability") == "Calibration brings predictions of buy and dwell closer to what happens"
     assert ".0547 → .0021 (beta)" in page.text
-    assert ".547 → .021, seconds" in page.text
+    assert ".547 → .021 s" in page.text
 
 
 def test_lorenz_curves_are_of_the_pipeline_its_rival_and_what_was_wanted(page):
@@ -151,6 +189,10 @@ def test_training_curves_and_the_round_that_was_kept(page):
         assert [y for _, y in curves[name]] == pytest.approx(list(losses), abs=2e-3)
     assert page.title("curves") == "ranker for buy was best at round 3 of 4"
     assert "kept: 3" in page.text
+    alone = replace(EVALUATION, curves=(replace(EVALUATION.curves[0], valid=()),))
+    told = Page(page_of(replace(CONTENT, evaluation=alone)))
+    assert told.title("curves") == "Nothing was kept back that tells after how many rounds to stop"
+    assert [key.tail for key in told.figure("curves").iter("svg") if key.get("class") == "key"] == ["rows learned from"]
 
 
 def test_spans_and_cost(page):
@@ -295,3 +337,19 @@ def test_content_reads_the_projects_metric_and_orders_the_rest_by_it():
     assert replace(CONTENT, main_metric="unheard").metric == "ndcg@10"
     assert [row.name for row in CONTENT.others] == ["popularity as of then", "source.als", "source.popular"]
     assert isinstance(CONTENT, Content)
+
+
+def test_amounts_have_the_unit_of_their_events():
+    project = Project.model_validate(
+        {
+            "project": {"name": "p"},
+            "event": {"click": {"unit": "s"}, "watch": {"unit": "min"}, "view": {}},
+            "objective": {
+                "dwell": {"events": ["click"], "kind": "duration"},
+                "both": {"events": ["click", "watch"], "kind": "duration"},
+                "plays": {"events": ["click"], "kind": "count"},
+                "seen": {"events": ["view"], "kind": "amount"},
+            },
+        }
+    )
+    assert units_of(project) == {"dwell": "s"}

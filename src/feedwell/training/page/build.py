@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from feedwell import __version__
 from feedwell.stores.durable import write_atomic
-from feedwell.training.page import costs, flow, models, spread, versus
+from feedwell.training.page import amounts, costs, flow, models, spread, versus
 from feedwell.training.page.content import Content
 from feedwell.training.page.figure import Figure, Section
 from feedwell.training.page.words import between, count, day, figure, metric_name, seconds, share, signed, system_name
@@ -24,8 +24,8 @@ _SECTIONS: tuple[tuple[str, str, bool, tuple[Callable[[Content], Figure | None],
     ("lists", "Against the alternatives", False, (versus.gains, versus.alternatives)),
     ("flow", "From candidates to slates", True, (flow.funnel, flow.wanted)),
     ("sources", "What each source brings", True, (flow.shown_by_source, flow.recall_by_source)),
-    ("predictions", "How well outcomes are predicted", False, (models.heads, models.reliability)),
-    ("spread", "Who gets what", True, (spread.exposure, spread.slices)),
+    ("predictions", "How well outcomes are predicted", False, (models.heads, amounts.quantities, models.reliability)),
+    ("spread", "Who gets what", True, (spread.exposure, spread.slices, spread.groups)),
     ("coverage", "Features at training and at serving", False, (models.features,)),
     ("fits", "How the models were fitted", False, (models.curves,)),
     ("run", "The run", True, (costs.spans, costs.cost)),

@@ -15,7 +15,7 @@ from feedwell.training.walk import PIPELINE
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """`made_at` in µs; `cost`: stage → cpu_s, wall_s, peak_mb."""
+    """`made_at` in µs; `units`: outcome → unit of its amounts; `cost`: stage → cpu_s, wall_s, peak_mb."""
 
     project: str
     digest: str
@@ -26,6 +26,7 @@ class Content:
     n_exposures: Mapping[str, int]
     labels: Mapping[str, Mapping[str, int]]
     n_rows: int
+    units: Mapping[str, str] = field(default_factory=dict)
     coverage: tuple[CoverageRow, ...] = ()
     warnings: tuple[str, ...] = ()
     cost: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -96,4 +97,15 @@ def _about(project: Project, made_at: int) -> dict[str, Any]:
         "digest": project.digest,
         "made_at": made_at,
         "main_metric": project.gates.metric,
+        "units": units_of(project),
     }
+
+
+def units_of(project: Project) -> dict[str, str]:
+    """Objective of durations or amounts → the one unit that its events declare, where they do."""
+    found = {}
+    for name, objective in project.objective.items():
+        units = {section.unit for e in objective.events if (section := project.event.get(e)) and section.unit}
+        if objective.kind in ("duration", "amount") and len(units) == 1:
+            found[name] = units.pop()
+    return found

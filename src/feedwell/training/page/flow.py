@@ -10,7 +10,6 @@ from feedwell.training.page.words import MISSING, count, share, system_name
 from feedwell.training.report import SourceRow
 
 _PERCENT = [share(v) for v in SHARES.ticks]
-_LIGHT, _DARK = "source light", "source"
 
 
 def funnel(content: Content) -> Figure | None:
@@ -24,7 +23,7 @@ def funnel(content: Content) -> Figure | None:
     for step in steps:
         if step.step not in (RETRIEVED, SHOWN):
             left -= step.candidates
-        name, note = _step(step.step), "" if step.step in (RETRIEVED, SHOWN) else f"−{count(step.candidates)}"
+        name, note = _step(step.step), "" if step.step in (RETRIEVED, SHOWN) else _taken(count(step.candidates))
         at = step.candidates if step.step in (RETRIEVED, SHOWN) else left
         if step.step != "not selected":
             rows.append(Row(label=name, mark=bars(scale, [(at, "ours")]), value=count(at), note=note))
@@ -54,7 +53,7 @@ def wanted(content: Content) -> Figure | None:
         left -= step.wanted if inner else 0.0
         at = left if inner else step.wanted
         if step.step != "not selected":
-            note = f"−{share(step.wanted)}" if inner else ""
+            note = _taken(share(step.wanted)) if inner else ""
             rows.append(Row(label=_step(step.step), mark=bars(SHARES, [(at, "wanted")]), value=share(at), note=note))
     return Figure(
         id="wanted",
@@ -125,6 +124,10 @@ def recall_by_source(content: Content) -> Figure | None:
         axis=axis(SHARES, _PERCENT),
         legend=(("source light", "found"), ("source", "found by no other")),
     )
+
+
+def _taken(amount: str) -> str:
+    return f"−{amount}" if amount.strip("0.\N{NO-BREAK SPACE}%") else "takes none"
 
 
 def _step(name: str) -> str:

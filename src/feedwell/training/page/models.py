@@ -12,10 +12,9 @@ from feedwell.training.page.content import Content, ends
 from feedwell.training.page.figure import Figure, Panel, Row, Table
 from feedwell.training.page.panels import Axis, Plane, Series, ticks
 from feedwell.training.page.words import between, count, figure, listed, share, signed, small
-from feedwell.training.report import CalibrationRow, CoverageRow, CurveRow, HeadRow
+from feedwell.training.report import CalibrationRow, CoverageRow, CurveRow, HeadRow, QuantityRow
 
-Judged = TypeVar("Judged", HeadRow, CalibrationRow)
-_UNITS = {"duration": (1e-6, "seconds"), "amount": (1.0, ""), "count": (1.0, "")}
+Judged = TypeVar("Judged", HeadRow, CalibrationRow, QuantityRow)
 _MOST_FEATURES = 40
 _NEGLIGIBLE = 0.02
 """Of the error before: a smaller change is none."""
@@ -24,7 +23,7 @@ _APART = 0.2
 
 def heads(content: Content) -> Figure | None:
     """AUC of the ranker beside simpler models, over candidates where there are any."""
-    rows = _of_one_scope(content.evaluation.heads)
+    rows = of_one_scope(content.evaluation.heads)
     if not rows:
         return None
     scale = Scale.over([0.5, *(v for row in rows for v in ends(row.auc))], zero=False)
@@ -56,7 +55,7 @@ def heads(content: Content) -> Figure | None:
 
 def reliability(content: Content) -> Figure | None:
     """Predicted against observed, before and after calibration."""
-    rows = _of_one_scope(content.evaluation.calibration)
+    rows = of_one_scope(content.evaluation.calibration)
     if not rows:
         return None
     return Figure(
@@ -65,7 +64,7 @@ def reliability(content: Content) -> Figure | None:
         caption=f"Mean prediction and mean outcome over {rows[0].over} of the test span in bins of equal weight; on "
         "the dashed line they are equal. Both axes are stretched towards 0 (square roots). The error is the "
         "mean distance of predicted and observed.",
-        panels=tuple(_reliability_panel(row) for row in rows),
+        panels=tuple(_reliability_panel(row, content.units.get(row.objective, "")) for row in rows),
         legend=(("before", "as the ranker predicts"), ("ours", "calibrated, as served")),
         table=Table(
             head=(
@@ -108,7 +107,10 @@ def curves(content: Content) -> Figure | None:
         caption="Loss by round (a tree, an epoch). What is kept back is the last stretch by time; the vertical line is "
         "the round that was kept.",
         panels=tuple(_curve_panel(row) for row in rows),
-        legend=(("before", "rows learned from"), ("ours", "rows kept back")),
+        legend=(
+            ("before", "rows learned from"),
+            *((("ours", "rows kept back"),) if any(r.valid for r in rows) else ()),
+        ),
         table=Table(
             head=("part", "outcome", "rounds", "kept", "loss learned from", "loss kept back"),
             rows=tuple(
@@ -167,7 +169,7 @@ def features(content: Content) -> Figure | None:
     )
 
 
-def _of_one_scope(rows: Sequence[Judged]) -> list[Judged]:
+def of_one_scope(rows: Sequence[Judged]) -> list[Judged]:
     """Those over candidates; where there are none, over exposures."""
     return [row for row in rows if row.over == CANDIDATES] or list(rows)
 
@@ -191,34 +193,26 @@ def _head_cells(row: HeadRow) -> tuple[str, ...]:
     return (row.objective, row.over, row.name, count(row.n), count(row.positives), auc, within, loss, small(row.ece))
 
 
-def _reliability_panel(row: CalibrationRow) -> Panel:
-    factor, unit = (1.0, "") if row.kind == "binary" else _UNITS[row.kind]
-    before, after = (
-        [(x * factor, y * factor) for x, y in zip(side.predicted, side.happened, strict=True)]
-        for side in (row.before, row.after)
-    )
+def _reliability_panel(row: CalibrationRow, unit: str) -> Panel:
+    before, after = (list(zip(side.predicted, side.happened, strict=True)) for side in (row.before, row.after))
     high = max([v for point in (*before, *after) for v in point], default=0.0) or 1.0
     low = min([0.0, *(v for point in (*before, *after) for v in point)])
     scale = Scale.over([low, high], n_ticks=3)
     marks = _root_ticks(scale.high) if low >= 0 else scale.ticks
-    suffix = f", {unit}" if unit else ""
-    x = Axis(low=scale.low, high=scale.high, ticks=ticks(marks, small), title=f"predicted{suffix}", root=low >= 0)
+    title = f"predicted, {unit}" if unit else "predicted"
+    x = Axis(low=scale.low, high=scale.high, ticks=ticks(marks, small), title=title, root=low >= 0)
     y = Axis(low=scale.low, high=scale.high, ticks=ticks(marks, small), title="", root=low >= 0)
-    told = (
-        f"{row.objective}: predicted against observed; error before {small(row.before.ece * factor)}, after "
-        f"{small(row.after.ece * factor)}{suffix}"
-    )
+    errors = f"{small(row.before.ece)} → {small(row.after.ece)} {unit}".rstrip()
     drawing = Plane(x=x, y=y, diagonal=True).draw(
         [
             Series(name="before", tone="before", points=before, dots=True),
             Series(name="after", tone="ours", points=after, dots=True),
         ],
-        told,
+        f"{row.objective}: predicted against observed; error before → after {errors}",
     )
     change = "" if row.kind != "binary" else f"; log loss {signed(row.log_loss_difference.value, 5)}"
     method = "as predicted" if row.method == "none" else row.method
-    note = f"error {small(row.before.ece * factor)} → {small(row.after.ece * factor)}{suffix} ({method}){change}"
-    return Panel(title=f"{row.objective}: observed", drawing=drawing, note=note)
+    return Panel(title=f"{row.objective}: observed", drawing=drawing, note=f"error {errors} ({method}){change}")
 
 
 def _root_ticks(high: float) -> tuple[float, ...]:
@@ -245,6 +239,8 @@ def _calibration_sentence(rows: Sequence[CalibrationRow]) -> str:
 
 
 def _curves_sentence(rows: Sequence[CurveRow]) -> str:
+    if not any(row.valid for row in rows):
+        return "Nothing was kept back that tells after how many rounds to stop"
     stopped = [row for row in rows if row.valid and row.best + 1 < len(row.train)]
     if not stopped:
         return "No fit stopped before its last round: more rounds may gain"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from feedwell.training.evaluate import WANTED
-from feedwell.training.page.charts import Scale, axis, interval_mark
+from feedwell.training.page.charts import Scale, axis, dots, interval_mark
 from feedwell.training.page.content import Content, ends, value_of
 from feedwell.training.page.figure import Figure, Panel, Row, Table
 from feedwell.training.page.panels import Axis, Plane, Series, ticks
@@ -12,6 +12,7 @@ from feedwell.training.report import LorenzRow, SliceRow
 from feedwell.training.walk import PIPELINE
 
 _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_WEIGHT = "1 / log2(1 + slot)".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def exposure(content: Content) -> Figure | None:
@@ -53,6 +54,39 @@ def exposure(content: Content) -> Figure | None:
         table=Table(
             head=("lists by", "catalog shown", "Gini", "slots of the most shown 1 %", "of the most shown 10 %"),
             rows=tuple(_concentration(content, row) for row in content.evaluation.lorenz),
+        ),
+    )
+
+
+def groups(content: Content) -> Figure | None:
+    """Each group's share of exposure beside its share of what was relevant."""
+    rows, pipeline = content.evaluation.groups, content.pipeline
+    if not rows:
+        return None
+    scale = Scale.over(v for row in rows for v in (row.exposure, row.relevant) if v == v)
+    apart = "" if pipeline is None else f" Gini of exposure over all groups: {figure(pipeline.group_gini, 2)}."
+    return Figure(
+        id="groups",
+        title=_group_sentence(content),
+        caption=f"Each group's share of the pipeline's exposure, where a slot weighs {_WEIGHT}, and of what was "
+        f"relevant; the groups with the most exposure.{apart}",
+        heads=("group of items", "exposure, relevant"),
+        rows=tuple(
+            Row(
+                label=row.group,
+                mark=dots(scale, [(row.relevant, "dot wanted"), (row.exposure, "dot ours")]),
+                value=f"{share(row.exposure)}, {share(row.relevant)}",
+            )
+            for row in rows
+        ),
+        axis=axis(scale, [share(t) for t in scale.ticks]),
+        legend=(("ours", "share of exposure"), ("wanted", "share of what was relevant")),
+        table=Table(
+            head=("lists by", "Gini over groups", "exposure elsewhere than what was relevant"),
+            rows=tuple(
+                (system_name(row.name), figure(row.group_gini, 3), share(row.group_distance))
+                for row in content.evaluation.rows
+            ),
         ),
     )
 
@@ -101,6 +135,14 @@ def _exposure_sentence(content: Content, found: dict[str, LorenzRow]) -> str:
     ours, theirs = found[PIPELINE].gini, found[WANTED].gini
     how = "less evenly than" if ours > theirs + 0.02 else "more evenly than" if ours < theirs - 0.02 else "as evenly as"
     return f"{said}, {how} users' own choices fall on it"
+
+
+def _group_sentence(content: Content) -> str:
+    """The total variation of the two, in words."""
+    moved = content.pipeline.group_distance if content.pipeline is not None else float("nan")
+    if moved != moved:
+        return "Exposure by group of items"
+    return f"{share(moved)} of exposure would have to move to other groups to match what was relevant"
 
 
 def _concentration(content: Content, row: LorenzRow) -> tuple[str, ...]:
