@@ -9,10 +9,11 @@ import pytest
 
 from feedwell.core.project import GatesSection, Project
 from feedwell.metrics import Ratios
-from feedwell.training.compare import differences, psi, statements
+from feedwell.training.compare import differences, score_shift, statements
 from feedwell.training.gates import Refit, compare_walks, refit_gates
 from feedwell.training.metric_set import MetricSet
 from feedwell.training.parts import Parts
+from feedwell.training.report import ScoreShift
 from feedwell.training.walk import PIPELINE, Walked
 
 PROJECT = Project.model_validate({"project": {"name": "p"}})
@@ -37,34 +38,52 @@ def test_only_what_is_not_won_is_said_and_in_plain_words():
     assert "would have been seen" in said[1]
 
 
-def test_psi_is_zero_for_equal_scores_and_grows_with_a_shift():
+def test_scores_that_stay_in_order_and_level_have_not_moved():
     rng = np.random.default_rng(1)
-    before = rng.normal(0, 1, 20_000)
-    assert psi(before, rng.normal(0, 1, 20_000)) < 0.01
-    assert psi(before, rng.normal(0.3, 1, 20_000)) > 0.05
-    assert psi(before, rng.normal(2, 1, 20_000)) > 1
-    assert np.isnan(psi(before, np.empty(0)))
+    before = rng.uniform(0.01, 0.2, 4_000)
+    same = score_shift(before, before)
+    assert (same.rank_correlation, same.mean_ratio) == (pytest.approx(1), pytest.approx(1))
+    doubled = score_shift(before, 2 * before)
+    assert (doubled.rank_correlation, doubled.mean_ratio) == (pytest.approx(1), pytest.approx(2))
+    assert score_shift(2 * before, before) == doubled
+    assert abs(score_shift(before, rng.permutation(before)).rank_correlation) < 0.05
+    assert score_shift(before, -before).rank_correlation == pytest.approx(-1)
+    assert doubled.within(0.5, 3)
+    assert not doubled.within(0.5, 1.9)
+    assert not score_shift(before, rng.permutation(before)).within(0.5, 3)
 
 
-@pytest.mark.parametrize("to", [0.9, 0.01])
-def test_a_constant_head_has_moved_whichever_way_it_left(to):
-    before = np.full(4_000, 0.1)
-    assert psi(before, np.full(4_000, to)) > 10
-    assert psi(before, before) == 0
-    assert psi(before, np.full(4_000, 0.105)) == 0, "a base rate that moved by a twentieth is no other head"
-    half = np.where(np.arange(4_000) % 2, 0.1, np.linspace(0.2, 0.3, 4_000))
-    assert psi(half, np.where(half == 0.1, to, half)) > 1
-    assert abs(psi(np.zeros(50), np.ones(50)) - psi(np.zeros(50), -np.ones(50))) < 1e-12
+def test_a_head_that_became_constant_has_no_order_any_more():
+    before = np.linspace(0.01, 0.2, 50)
+    assert score_shift(before, np.full(50, 0.1)).rank_correlation == 0
+    constant = score_shift(np.full(50, 0.1), np.full(50, 0.9))
+    assert (constant.rank_correlation, constant.mean_ratio) == (1, pytest.approx(9))
 
 
-@pytest.mark.parametrize("drift", [{}, {"buy": 0.1}, {"buy": 0.1, "like": float("nan")}])
-def test_an_objective_without_scores_to_compare_is_a_no(drift):
+def test_a_level_that_is_not_above_zero_is_told_in_deviations():
+    before = np.array([-1.0, 1.0])
+    assert score_shift(before, before + 3).mean_ratio == pytest.approx(4)
+
+
+def test_nothing_to_compare_is_nan_and_within_no_bound():
+    for other in (np.empty(0), np.full(3, np.nan)):
+        shift = score_shift(np.full(len(other), 0.5), other)
+        assert not shift.measured
+        assert not shift.within(-1, 1e9)
+
+
+NOT_MEASURED = ScoreShift(rank_correlation=float("nan"), mean_ratio=float("nan"))
+STAYED = ScoreShift(rank_correlation=0.9, mean_ratio=1.1)
+
+
+@pytest.mark.parametrize("shift", [{}, {"buy": STAYED}, {"buy": STAYED, "like": NOT_MEASURED}])
+def test_an_objective_without_scores_to_compare_is_a_no(shift):
     refit = Refit(parts=Parts(project=PROJECT, features=None, fitted={}, cost={}), n_rows=10,
-                  positives={"buy": 3, "like": 2}, drift=drift)  # fmt: skip
+                  positives={"buy": 3, "like": 2}, shift=shift)  # fmt: skip
     gate = refit_gates(PROJECT, refit)[1]
     assert not gate.passed
-    assert "to compare: " + ("like" if drift else "buy, like") in gate.why
-    assert refit_gates(PROJECT, replace(refit, drift={"buy": 0.1, "like": 0.2}))[1].passed
+    assert "to compare: " + ("like" if shift else "buy, like") in gate.why
+    assert refit_gates(PROJECT, replace(refit, shift={"buy": STAYED, "like": STAYED}))[1].passed
 
 
 def judged(ours, theirs, margin):

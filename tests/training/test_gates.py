@@ -98,16 +98,16 @@ def test_a_first_release_that_popularity_equals_and_a_refit_that_learned_nothing
     ]
     views = "[feature.item_views]\n"
     like = '[event.like]\n\n[objective.like]\nevents = ["like"]\nwithin = "1h"\n'
-    ws = shop((views, like + views), ("[gates]", "[gates]\nmax_drift = 1e-9"), events=noise)
+    ws = shop((views, like + views), ("[gates]", "[gates]\nmin_rank_correlation = 1.0"), events=noise)
     report = ws.train(max_requests=60)
     answers = {g.name: g for g in report.gates}
     assert list(answers) == ["enough users", *(f"first release, popularity {of}" for of in ("as of then", "fitted")),
-                             "refit labels", "score drift"]  # fmt: skip
+                             "refit labels", "refit scores"]  # fmt: skip
     assert answers["enough users"].passed
     assert not all(g.passed for name, g in answers.items() if name.startswith("first release"))
     assert "like: no positive among the" in answers["refit labels"].why
     assert not answers["refit labels"].passed
-    assert re.search(r"PSI \d.*\(buy\).*1e-09 is allowed", answers["score drift"].why)
-    assert not answers["score drift"].passed
-    with pytest.raises(CheckFailed, match=r"refit labels.*score drift.*--force"):
+    assert re.search(r"buy -?0\.\d\d, \d.*at least 1 ", answers["refit scores"].why)
+    assert not answers["refit scores"].passed
+    with pytest.raises(CheckFailed, match=r"refit labels.*refit scores.*--force"):
         ws.publish()

@@ -194,9 +194,10 @@ class GatesSection(Section):
     first_margin: float = Field(0.1, ge=0, le=1)
     """Before there is a champion: the share of popularity's own figure by which the lower bound may stay below it."""
     min_users: int = Field(50, ge=1)
-    max_drift: float = Field(8.0, gt=0)
-    """PSI between an objective's scores before and after the refit on all data; above it the release is refused. Heads
-    of rare outcomes reach 7 in honest runs; where none is rare, 0.25 is the usual bound."""
+    min_rank_correlation: float = Field(0.5, ge=-1, le=1)
+    """Spearman's, between an objective's scores of the judged models and of those fitted again on all data."""
+    max_mean_ratio: float = Field(3.0, ge=1)
+    """How far those scores' mean may move, up or down, as a ratio."""
 
 
 class TrainSection(Section):

@@ -259,7 +259,8 @@ bootstrap = 200
 
 [gates]
 min_users = {min_users}                   # a small world, judged on a sample
-max_drift = 20.0                 # heads of rare outcomes move when there is little data
+min_rank_correlation = 0.0       # heads of rare outcomes move when there is little data
+max_mean_ratio = 10.0
 
 [serving]
 fallback = ["popular"]

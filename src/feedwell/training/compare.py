@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.stats import rankdata
 
 from feedwell.core.candidates import Float
 from feedwell.metrics import Ratios, difference, smallest_detectable
-from feedwell.training.report import DifferenceRow
+from feedwell.training.report import DifferenceRow, ScoreShift
 
 METRICS = ("recall", "ndcg", "mrr", "hit_rate")
-MOVED = 0.25
-"""PSI above which two score distributions count as different (the usual convention: .1 some, .25 much)."""
-
-_AROUND = 0.1
 
 
 def differences(name: str, ratios: Mapping[str, Ratios], others: Sequence[str], k: int) -> tuple[DifferenceRow, ...]:
@@ -49,27 +46,26 @@ def statement(row: DifferenceRow) -> str:
     return text
 
 
-def psi(before: Float, after: Float, bins: int = 10) -> float:
-    """Population stability index over quantile bins of `before`: 0 equal, above .25 moved; NaN where one is empty.
-
-    A value that more than one in `bins` share is a bin of its own, a tenth of the value wide to both sides: a constant
-    head has moved whichever way it left, and not when its base rate did by a little.
-    """
-    before, after = before[np.isfinite(before)], after[np.isfinite(after)]
-    if not len(before) or not len(after):
-        return float("nan")
-    edges = _edges(before, bins)
-    n_bins = len(edges) + 1
-    shares = [
-        (np.bincount(np.searchsorted(edges, v, side="right"), minlength=n_bins) + 0.5) / (len(v) + 0.5 * n_bins)
-        for v in (before, after)
-    ]
-    return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
+def score_shift(before_N: Float, after_N: Float) -> ScoreShift:
+    """How one objective's scores for the same rows moved from one fit to another; NaN where there are none."""
+    known = np.isfinite(before_N) & np.isfinite(after_N)
+    before_N, after_N = before_N[known], after_N[known]
+    if not len(before_N):
+        return ScoreShift(rank_correlation=float("nan"), mean_ratio=float("nan"))
+    return ScoreShift(rank_correlation=_spearman(before_N, after_N), mean_ratio=_mean_ratio(before_N, after_N))
 
 
-def _edges(before: Float, bins: int) -> Float:
-    """Where bins begin: inner quantiles, and both sides of a value on which several of them fall."""
-    inner, times = np.unique(np.quantile(before, np.linspace(0, 1, bins + 1)[1:-1]), return_counts=True)
-    shared = inner[times > 1]
-    around = _AROUND * np.abs(shared)
-    return np.unique(np.concatenate([inner[times == 1], shared - around, np.nextafter(shared + around, np.inf)]))
+def _spearman(one_N: Float, other_N: Float) -> float:
+    rank_2N = np.stack([rankdata(one_N), rankdata(other_N)])
+    flat = np.ptp(rank_2N, axis=1) == 0
+    if flat.any():
+        return float(flat.all())
+    return float(np.corrcoef(rank_2N)[0, 1])
+
+
+def _mean_ratio(before_N: Float, after_N: Float) -> float:
+    before, after = float(before_N.mean()), float(after_N.mean())
+    low, high = min(before, after), max(before, after)
+    if low > 0:
+        return high / low
+    return 1.0 + (high - low) / max(float(before_N.std()), 1e-12)

@@ -27,7 +27,7 @@ from feedwell.training.inputs import Inputs
 from feedwell.training.measure import Measured, measure
 from feedwell.training.metric_set import MetricSet, metric_set
 from feedwell.training.parts import Parts
-from feedwell.training.report import Gate
+from feedwell.training.report import Gate, ScoreShift
 from feedwell.training.walk import AS_OF, FITTED, PIPELINE, Relevance, Walked
 
 _log = logging.getLogger("feedwell.train")
@@ -35,13 +35,13 @@ _log = logging.getLogger("feedwell.train")
 
 @dataclass(frozen=True, kw_only=True)
 class Refit:
-    """Everything fitted once more on all data: objective → positives of its rows, and PSI of its scores against those
+    """Everything fitted once more on all data: objective → positives of its rows, and how its scores moved from those
     of the models that were judged."""
 
     parts: Parts
     n_rows: int = 0
     positives: Mapping[str, int]
-    drift: Mapping[str, float]
+    shift: Mapping[str, ScoreShift]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,18 +85,24 @@ def refit_gates(project: Project, refit: Refit) -> tuple[Gate, ...]:
         if without
         else ", ".join(f"{n:,} positives of {name}" for name, n in refit.positives.items()),
     )
-    return (labels, _drift_gate(project.gates.max_drift, refit))
+    return (labels, _shift_gate(project.gates, refit))
 
 
-def _drift_gate(bound: float, refit: Refit) -> Gate:
+def _shift_gate(gates: GatesSection, refit: Refit) -> Gate:
     """An objective whose scores could not be compared is a no, as is one whose scores moved."""
-    missing = [name for name in refit.positives if not np.isfinite(refit.drift.get(name, np.nan))]
-    compared = {name: value for name, value in refit.drift.items() if name not in missing}
-    moved = ", ".join(f"{value:.2f} ({name})" for name, value in compared.items()) or "nothing that could be measured"
-    why = f"fitted on all data, scores moved by PSI {moved}; {bound:g} is allowed ([gates] max_drift)"
+    shifts = {name: refit.shift.get(name) for name in refit.positives}
+    missing = [name for name, shift in shifts.items() if shift is None or not shift.measured]
+    compared = {name: shift for name, shift in shifts.items() if shift is not None and name not in missing}
+    told = [f"{name} {s.rank_correlation:.2f}, {s.mean_ratio:.2f} ×" for name, s in compared.items()]
+    why = (
+        f"rank correlation and ratio of means with the scores that were judged: {'; '.join(told) or 'none'}; at least "
+        f"{gates.min_rank_correlation:g} ([gates] min_rank_correlation) and at most {gates.max_mean_ratio:g} × "
+        "([gates] max_mean_ratio) are asked for"
+    )
     if missing:
         why += f"; no scores for the test span's candidates to compare: {', '.join(missing)}, and that is a no"
-    return Gate(name="score drift", passed=not missing and all(v <= bound for v in compared.values()), why=why)
+    holds = all(s.within(gates.min_rank_correlation, gates.max_mean_ratio) for s in compared.values())
+    return Gate(name="refit scores", passed=not missing and holds, why=why)
 
 
 def why_not(store: ReleaseStore, release: Release, champion: str | None) -> list[str]:

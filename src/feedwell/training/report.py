@@ -241,6 +241,27 @@ class Gate(Report):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoreShift(Report):
+    """How one objective's scores for the same rows moved from one fit to another.
+
+    `rank_correlation` is Spearman's: 1 the same order; 0 too where only one of the two tells rows apart. `mean_ratio`
+    is the larger mean over the smaller: 1 the same level; where a mean is not above 0, 1 + their distance in standard
+    deviations of the first. Both are NaN where there is nothing to compare.
+    """
+
+    rank_correlation: float
+    mean_ratio: float
+
+    @property
+    def measured(self) -> bool:
+        return math.isfinite(self.rank_correlation)
+
+    def within(self, min_rank_correlation: float, max_mean_ratio: float) -> bool:
+        """Not where nothing was measured."""
+        return self.rank_correlation >= min_rank_correlation and self.mean_ratio <= max_mean_ratio
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainReport(Report):
     """What `train` did; `release_id` is None where it stopped short of a release."""
 
@@ -252,7 +273,8 @@ class TrainReport(Report):
     coverage: tuple[CoverageRow, ...]
     evaluation: EvaluateReport
     gates: tuple[Gate, ...]
-    score_drift: Mapping[str, float]
+    score_shift: Mapping[str, ScoreShift]
+    """objective → the released scores beside the judged ones"""
     warnings: tuple[str, ...]
     cost: Mapping[str, Mapping[str, float]]
     """Stage → cpu_s, wall_s, peak_mb; "fit <part>" is a part's share of the refit."""

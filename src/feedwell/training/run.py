@@ -20,13 +20,13 @@ from feedwell.data.interactions import UserEvents, user_events
 from feedwell.data.split import Spans, spans
 from feedwell.pipeline.frozen import freeze_plugins
 from feedwell.training.calibrate import carve_valid, fit_in_order
-from feedwell.training.compare import MOVED, psi
+from feedwell.training.compare import score_shift
 from feedwell.training.fit_data import fit_data
 from feedwell.training.gates import Refit, champion_of, check_gates, refit_gates
 from feedwell.training.inputs import Inputs, Laps
 from feedwell.training.measure import Measured, measure
 from feedwell.training.parts import CALIBRATION, RANKERS, Parts, fit_config, fit_sources
-from feedwell.training.report import EvaluateReport, TrainReport
+from feedwell.training.report import EvaluateReport, ScoreShift, TrainReport
 from feedwell.training.rows import Rows, join, servable
 from feedwell.training.walk import PIPELINE
 
@@ -53,11 +53,6 @@ def train(inputs: Inputs, *, channel: str = CANDIDATE, max_requests: int | None 
     refit = _refit(inputs, events, cut, found)
     laps.end("refit for release")
     warnings = list(found.warnings)
-    warnings += [
-        f"scores of {name} moved when fitted on all data (PSI {value:.2f}): the figures may not hold for the release"
-        for name, value in refit.drift.items()
-        if value > MOVED
-    ]
     told = getattr(refit.parts.fitted.get(CALIBRATION), "warnings", ())
     warnings += [f"fitted on all data: {why}" for why in told if why not in found.warnings]
     gates = check_gates(inputs, events, cut, found, champion) + refit_gates(project, refit)
@@ -82,7 +77,7 @@ def train(inputs: Inputs, *, channel: str = CANDIDATE, max_requests: int | None 
         coverage=found.coverage,
         evaluation=found.evaluation,
         gates=gates,
-        score_drift=refit.drift,
+        score_shift=refit.shift,
         warnings=tuple(warnings),
         cost=before | laps.to_dict() | fits,
     )
@@ -94,7 +89,7 @@ def _refit(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured) -> R
     project = inputs.project
     final = fit_sources(project, fit_data(inputs, events, cut, 4), inputs.progress)
     if found.train is None or found.test is None:
-        return Refit(parts=final, positives={}, drift={})
+        return Refit(parts=final, positives={}, shift={})
     rows, _ = servable(join([found.train, found.test]))
     last_N = carve_valid(rows.ranking, rows.t_N, _KEPT)
     final = final.with_rankers(fit_in_order(final, rows, last_N, stopping=_KEPT))
@@ -102,17 +97,17 @@ def _refit(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured) -> R
         parts=final,
         n_rows=len(rows),
         positives={name: int((rows.ranking.labels[name] > 0).sum()) for name in project.objective},
-        drift=_drift(found.parts, final, found.test),
+        shift=_shift(found.parts, final, found.test),
     )
 
 
-def _drift(judged: Parts, released: Parts, rows: Rows) -> dict[str, float]:
-    """objective → PSI between the judged and the released predictions for the candidates of the test span: those that
-    sources retrieved, or where all of them had been shown, the exposures."""
+def _shift(judged: Parts, released: Parts, rows: Rows) -> dict[str, ScoreShift]:
+    """objective → how the released predictions differ from the judged ones for the candidates of the test span: those
+    that sources retrieved, or where all of them had been shown, the exposures."""
     sampled = ~rows.exposed_N
     candidates = rows.ranking.take(sampled) if sampled.any() else rows.ranking
     before, after = judged.predict(candidates), released.predict(candidates)
-    return {name: psi(before[name], after[name]) for name in before if name in after}
+    return {name: score_shift(before[name], after[name]) for name in before if name in after}
 
 
 def _release(inputs: Inputs, parts: Parts, cut: Spans, judged: Mapping[str, Any]) -> str:
