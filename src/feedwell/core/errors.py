@@ -71,7 +71,9 @@ class CorruptArtifact(DataError):
 
 
 class NotTrained(DataError):
-    pass
+    @staticmethod
+    def of(part: str) -> NotTrained:
+        return NotTrained(f"'{part}' was called before `fit` or `load`: run `feedwell train` first")
 
 
 class Unavailable(FeedwellError):

@@ -15,11 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feedwell.core.clock import HOUR
-from feedwell.data.world import Action, WorldConfig, WorldHistory
+from feedwell.data.world import Action, WorldConfig, WorldHistory, sections
 from feedwell.jobs.plan import Plan
 
 FOLDER = "world"
-_UNITS = {"dwell": ("s", 1000), "price": ("money", 100)}
 _QUICK, _SLOW = "2h", "12h"
 """Attribution windows: of what people do at once, and of what they do later that day."""
 LEAST_POSITIVES = 15
@@ -46,16 +45,15 @@ def project_text(plan: Plan, happened: Mapping[str, int]) -> str:
     """`feedwell.toml`. `happened`: event type → how often in the history."""
     config = plan.world
     on_items = [a for a in config.actions if a.object == "item" and happened.get(a.name, 0) >= LEAST_POSITIVES]
-    follows = any(action.object == "creator" for action in config.actions)
-    priced = config.price_median is not None
     return "".join(
         [
-            _HEAD.format(name=config.name, price='price = "float"\n' if priced else ""),
-            *(_event(action) for action in config.actions),
-            *(_objective(action) for action in on_items),
+            sections.tables(config, FOLDER, expires=True),
+            _AGE_GROUP,
+            sections.events(config),
+            *(sections.objective(action, _within(action)) for action in on_items),
             *(_rates(action.name) for action in on_items[:2]),
             _FEATURES,
-            _FOLLOWS if follows else "",
+            _FOLLOWS if sections.has_follows(config) else "",
             _PARTS.format(learn_from=plan.learn_from, min_users=max(5, plan.judge_on // 6)),
         ]
     )
@@ -73,26 +71,8 @@ def _paged(events: pa.Table) -> pa.Table:
     return moved.sort_by([("ts", "ascending"), ("event_id", "ascending")])
 
 
-def _event(action: Action) -> str:
-    lines = [f"\n[event.{action.name}]"]
-    if action.object != "item":
-        lines.append(f'object = "{action.object}"')
-    if action.undone_by:
-        lines.append(f'undone_by = "{action.undone_by}"')
-    if action.value in _UNITS:
-        unit, scale = _UNITS[action.value]
-        lines += [f'unit = "{unit}"', f"value_scale = {scale}"]
-    return "\n".join(lines) + "\n"
-
-
-def _objective(action: Action) -> str:
-    within = _QUICK if action.delay_median_s < 600 else _SLOW
-    lines = [f"\n[objective.{action.name}]", f'events = ["{action.name}"]', f'within = "{within}"']
-    if action.after != "view":
-        lines.append(f'given = "{action.after}"')
-    if action.weight < 0:
-        lines.append('direction = "down"')
-    return "\n".join([*lines, f"weight = {abs(action.weight)}"]) + "\n"
+def _within(action: Action) -> str:
+    return _QUICK if action.delay_median_s < 600 else _SLOW
 
 
 def _rates(name: str) -> str:
@@ -107,49 +87,9 @@ allow_sparse = true
 """
 
 
-_HEAD = """\
-# A simulated world: no person and no item of it is real.
-
-[project]
-name = "{name}"
-
-[data]
-events = "world/events.parquet"
-ts_unit = "us"
-exposure = ["view"]              # what counts as shown, until our own slates say it
-
-[entity.user]
-path = "world/users.parquet"
-columns = {{ age_group = "string", country = "string", signup_at = "time" }}
-valid_from = "signup_at"
-ts_unit = "us"
-
+_AGE_GROUP = """
 [entity.age_group]               # what can be seen of the segments that people belong to
 from = "user.age_group"
-
-[entity.creator]
-from = "item.creator_id"
-
-[entity.category]
-from = "item.category"
-
-[entity.item]
-path = "world/items.parquet"
-valid_from = "created_at"
-created_at = "created_at"
-expires_at = "expires_at"
-group = "creator_id"
-text = ["title"]
-ts_unit = "us"
-
-[entity.item.columns]
-title = "string"
-category = "string"
-creator_id = "string"
-created_at = "time"
-expires_at = "time"
-{price}
-[event.view]
 """
 
 _FEATURES = """

@@ -16,6 +16,7 @@ from feedwell.core.candidates import Float
 from feedwell.core.protocols import PartConfig, serve
 from feedwell.core.registry import metric
 from feedwell.core.request import Keys
+from feedwell.metrics._grouped import Known, numbered, ranks_within
 from feedwell.metrics._ratios import Interval, Ratios, interval_of, poisson_weights
 
 NAMES = ("log_loss", "grouped_auc")
@@ -48,17 +49,10 @@ class Calibration:
         seed: int = 0,
     ) -> Ratios:
         """`weight_N` weighs rows in the log loss: how many rows a sampled one stands for."""
-        known = ~np.isnan(y_N) & ~np.isnan(p_N)
-        unit_N, group_N, y_N, p_N = unit_N[known], group_N[known], y_N[known], p_N[known]
-        first_G, auc_G, positives_G = grouped_auc(group_N, y_N, p_N)
-        n, g = len(y_N), len(auc_G)
-        value_RM, weight_RM = np.full((n + g, 2), np.nan), np.ones((n + g, 2))
-        value_RM[:n, 0] = log_losses(y_N, p_N)
-        if weight_N is not None:
-            weight_RM[:n, 0] = weight_N[known]
-        value_RM[n:, 1], weight_RM[n:, 1] = auc_G, positives_G
-        unit_R = np.concatenate([unit_N, unit_N[first_G]])
-        return Ratios.of(NAMES, unit_R, value_RM, weight_RM=weight_RM, bootstrap=bootstrap, seed=seed)
+        rows = Known.of(unit_N, group_N, y_N, p_N, weight_N)
+        y_N, p_N = rows.y_N, rows.predicted_N
+        by_row, by_group = (log_losses(y_N, p_N),), grouped_auc(rows.group_N, y_N, p_N)
+        return rows.ratios(NAMES, by_row, by_group, bootstrap=bootstrap, seed=seed)
 
     def histogram(self, y_N: Float, p_N: Float, weight_N: Float | None = None) -> Histogram:
         """The mergeable form, for ECE and a merged AUC."""
@@ -164,22 +158,15 @@ def auc_interval(unit_N: Keys, y_N: Float, p_N: Float, *, bootstrap: int = 200, 
 
 def grouped_auc(group_N: Keys, y_N: Float, p_N: Float) -> tuple[Keys, Float, Float]:
     """(a row of each group, its AUC, its positives) for the groups that hold both classes."""
-    order = np.lexsort((p_N, group_N))
-    g, y, p = group_N[order], y_N[order], p_N[order]
-    if not len(g):
+    if not len(group_N):
         return np.empty(0, np.int64), np.empty(0), np.empty(0)
-    # Ranks within the group, ties averaged: the rank sum of the positives is Mann-Whitney's U.
-    new_group = np.concatenate([[True], g[1:] != g[:-1]])
-    new_tie = new_group | np.concatenate([[True], p[1:] != p[:-1]])
-    start_of_group = np.flatnonzero(new_group)
-    group_id, tie_id = np.cumsum(new_group) - 1, np.cumsum(new_tie) - 1
-    at = np.arange(len(g)) - start_of_group[group_id]
-    rank = (np.bincount(tie_id, weights=at) / np.bincount(tie_id))[tie_id] + 1
-    positives = np.bincount(group_id, weights=y).astype(np.float64)
-    negatives = np.bincount(group_id) - positives
-    u = np.bincount(group_id, weights=rank * y) - positives * (positives + 1) / 2
-    both = (positives > 0) & (negatives > 0)
-    return order[start_of_group[both]].astype(np.int64), u[both] / (positives * negatives)[both], positives[both]
+    first_G, at_N = numbered(group_N)
+    positives_G = np.bincount(at_N, weights=y_N).astype(np.float64)
+    negatives_G = np.bincount(at_N) - positives_G
+    # The rank sum of the positives is Mann-Whitney's U, but for what they have among themselves.
+    u_G = np.bincount(at_N, weights=ranks_within(at_N, p_N) * y_N) - positives_G * (positives_G - 1) / 2
+    both_G = (positives_G > 0) & (negatives_G > 0)
+    return first_G[both_G], u_G[both_G] / (positives_G * negatives_G)[both_G], positives_G[both_G]
 
 
 def _auc_sorted(y: Float, p: Float, weight: Float | None) -> float:

@@ -8,12 +8,12 @@ N rows, G groups
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from feedwell.core.candidates import Float
 from feedwell.core.protocols import PartConfig
 from feedwell.core.registry import metric
 from feedwell.core.request import Keys
+from feedwell.metrics._grouped import Known, numbered, ranks_within
 from feedwell.metrics._ratios import Interval, Ratios
 
 NAMES = ("poisson_deviance", "squared_error", "absolute_error", "rank_correlation")
@@ -45,17 +45,11 @@ class Quantity:
         seed: int = 0,
     ) -> Ratios:
         """`weight_N` weighs rows in the means over rows: how many rows a sampled one stands for."""
-        known = ~np.isnan(y_N) & ~np.isnan(predicted_N)
-        unit_N, group_N, y_N, m_N = unit_N[known], group_N[known], y_N[known], predicted_N[known]
-        first_G, rho_G, n_G = rank_correlations(group_N, y_N, m_N)
-        n, g = len(y_N), len(rho_G)
-        value_RM, weight_RM = np.full((n + g, 4), np.nan), np.ones((n + g, 4))
-        value_RM[:n, :3] = np.stack([deviances(y_N, m_N), (y_N - m_N) ** 2, np.abs(y_N - m_N)], axis=1)
-        if weight_N is not None:
-            weight_RM[:n, :3] = weight_N[known][:, None]
-        value_RM[n:, 3], weight_RM[n:, 3] = rho_G, n_G
-        unit_R = np.concatenate([unit_N, unit_N[first_G]])
-        return Ratios.of(NAMES, unit_R, value_RM, weight_RM=weight_RM, bootstrap=bootstrap, seed=seed)
+        rows = Known.of(unit_N, group_N, y_N, predicted_N, weight_N)
+        y_N, m_N = rows.y_N, rows.predicted_N
+        by_row = (deviances(y_N, m_N), (y_N - m_N) ** 2, np.abs(y_N - m_N))
+        by_group = rank_correlations(rows.group_N, y_N, m_N)
+        return rows.ratios(NAMES, by_row, by_group, bootstrap=bootstrap, seed=seed)
 
 
 def root(mean: Interval) -> Interval:
@@ -77,24 +71,11 @@ def rank_correlations(group_N: Keys, y_N: Float, m_N: Float) -> tuple[Keys, Floa
     """(a row of each group, Spearman's correlation, its rows) of the groups whose y varies; 0 where m does not."""
     if not len(group_N):
         return np.empty(0, np.int64), np.empty(0), np.empty(0)
-    _, first_G, group_N = np.unique(group_N, return_index=True, return_inverse=True)
-    a_N, b_N = (_centred_ranks(group_N.reshape(-1), x_N) for x_N in (y_N, m_N))
-    saa_G, sbb_G, sab_G = (np.bincount(group_N.reshape(-1), weights=w) for w in (a_N * a_N, b_N * b_N, a_N * b_N))
+    first_G, at_N = numbered(group_N)
+    n_G = np.bincount(at_N).astype(np.float64)
+    a_N, b_N = (ranks_within(at_N, x_N) - ((n_G - 1) / 2)[at_N] for x_N in (y_N, m_N))
+    saa_G, sbb_G, sab_G = (np.bincount(at_N, weights=w) for w in (a_N * a_N, b_N * b_N, a_N * b_N))
     varied_G = saa_G > 0
     with np.errstate(divide="ignore", invalid="ignore"):
         rho_G = np.where(sbb_G > 0, sab_G / np.sqrt(saa_G * sbb_G), 0.0)
-    n_G = np.bincount(group_N.reshape(-1)).astype(np.float64)
-    return first_G[varied_G].astype(np.int64), rho_G[varied_G], n_G[varied_G]
-
-
-def _centred_ranks(group_N: NDArray[np.intp], x_N: Float) -> Float:
-    """Ranks within the group, ties averaged, less the group's mean rank."""
-    order = np.lexsort((x_N, group_N))
-    g, x = group_N[order], x_N[order]
-    new_group = np.concatenate([[True], g[1:] != g[:-1]])
-    tie = np.cumsum(new_group | np.concatenate([[True], x[1:] != x[:-1]])) - 1
-    place = np.arange(len(g)) - np.flatnonzero(new_group)[np.cumsum(new_group) - 1]
-    rank = (np.bincount(tie, weights=place) / np.bincount(tie))[tie]
-    centred: Float = np.empty(len(g))
-    centred[order] = rank - ((np.bincount(g) - 1) / 2)[g]
-    return centred
+    return first_G[varied_G], rho_G[varied_G], n_G[varied_G]

@@ -14,11 +14,21 @@ from numpy.typing import NDArray
 from feedwell.core.candidates import Candidates
 from feedwell.core.errors import DataError
 from feedwell.core.needs import ColumnNeed, FeatureNeed, Need
-from feedwell.core.protocols import RankingRows, Setting
+from feedwell.core.protocols import PartConfig, RankingRows, Setting, fit
 from feedwell.core.request import Request
 
 Matrix = NDArray[np.float32]
 RETRIEVAL = "retrieval."
+
+
+class FeatureConfig(PartConfig):
+    """Which columns of the rows a ranker reads. How many values of a key are known differs by model: a column each, a
+    set split or an embedding."""
+
+    features: tuple[str, ...] = fit(())
+    """Default: all that the training rows have."""
+    categorical: tuple[str, ...] = fit(())
+    """Features whose numbers are keys: equal or not, but neither more nor less."""
 
 
 def gather(request: Request, candidates: Candidates, names: Sequence[str]) -> Matrix:

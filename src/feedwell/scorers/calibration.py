@@ -104,7 +104,7 @@ class Calibration:
 
     def _trained(self) -> Mapping[str, Curve]:
         if self._curves is None:
-            raise NotTrained(f"'{self._setting.name}' was called before `fit` or `load`: run `feedwell train` first")
+            raise NotTrained.of(self._setting.name)
         return self._curves
 
     def _curve(self, name: str, rows: RankingRows) -> tuple[Curve, str]:

@@ -20,10 +20,10 @@ from sklearn.linear_model import LogisticRegression, PoissonRegressor
 from feedwell.core.candidates import Candidates, Float
 from feedwell.core.errors import CorruptArtifact, DataError, NotTrained
 from feedwell.core.needs import Need
-from feedwell.core.protocols import Examples, PartConfig, RankingRows, Setting, fit
+from feedwell.core.protocols import Examples, RankingRows, Setting, fit
 from feedwell.core.registry import scorer
 from feedwell.core.request import Request
-from feedwell.scorers._rows import Head, Matrix, Vocabulary, chosen, columns_of, gather, heads, row_needs
+from feedwell.scorers._rows import FeatureConfig, Head, Matrix, Vocabulary, chosen, columns_of, gather, heads, row_needs
 from feedwell.stores.arrays import load_arrays, save_arrays
 
 _ABOUT = "logistic.json"
@@ -58,11 +58,9 @@ class Logistic:
 
     examples: ClassVar[Examples] = ({}, {"transform": "none", "features": ("f0", "key"), "categorical": ("key",)})
 
-    class Config(PartConfig):
-        features: tuple[str, ...] = fit(())
-        """Default: all that the training rows have."""
-        categorical: tuple[str, ...] = fit(())
+    class Config(FeatureConfig):
         max_categories: int = fit(100, ge=1, le=10_000)
+        """A key's most frequent values become a column each; any other is none of them."""
         transform: Literal["log", "none"] = fit("log")
         """"log": sign(x) log(1 + |x|), which tames counts and leaves rates nearly as they are."""
         regularization: float = fit(1.0, gt=0)
@@ -137,7 +135,7 @@ class Logistic:
 
     def _trained(self) -> _Model:
         if self._model is None:
-            raise NotTrained(f"'{self._setting.name}' was called before `fit` or `load`: run `feedwell train` first")
+            raise NotTrained.of(self._setting.name)
         return self._model
 
     def _columns(self, model: _Model, x_NF: Matrix) -> Float:

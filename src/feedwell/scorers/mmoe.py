@@ -25,7 +25,17 @@ from feedwell.nn.curves import FILE as CURVES
 from feedwell.nn.curves import Curves
 from feedwell.nn.inference import Graph
 from feedwell.scorers._inputs import Array, Fitted, Normaliser, Side, Targets, Transform, age_buckets, no_histories
-from feedwell.scorers._rows import Head, Vocabulary, chosen, columns_of, gather, heads, label_scale, row_needs
+from feedwell.scorers._rows import (
+    FeatureConfig,
+    Head,
+    Vocabulary,
+    chosen,
+    columns_of,
+    gather,
+    heads,
+    label_scale,
+    row_needs,
+)
 from feedwell.stores.arrays import load_arrays, save_arrays
 
 _ABOUT, _INPUTS = "mmoe.json", "mmoe.safetensors"
@@ -87,9 +97,7 @@ class Mmoe:
         },
     )
 
-    class Config(LoopConfig):
-        features: tuple[str, ...] = fit(())
-        """Default: all that the training rows have."""
+    class Config(FeatureConfig, LoopConfig):
         categorical: tuple[str, ...] = fit(())
         """Features whose numbers are keys, beside the catalog columns that entities derive from."""
         max_categories: int = fit(1000, ge=1, le=1_000_000)
@@ -231,7 +239,7 @@ class Mmoe:
 
     def _trained(self) -> _Model:
         if self._model is None:
-            raise NotTrained(f"'{self._setting.name}' was called before `fit` or `load`: run `feedwell train` first")
+            raise NotTrained.of(self._setting.name)
         return self._model
 
     def _encoded(self, model: _Model, x_1F: Array, history: History | None, t: int) -> dict[str, Array]:

@@ -14,11 +14,22 @@ import xgboost
 from feedwell.core.candidates import Candidates, Float
 from feedwell.core.errors import CorruptArtifact, NotTrained
 from feedwell.core.needs import Need
-from feedwell.core.protocols import Examples, PartConfig, RankingRows, Setting, fit
+from feedwell.core.protocols import Examples, RankingRows, Setting, fit
 from feedwell.core.registry import scorer
 from feedwell.core.request import Request
 from feedwell.nn.curves import Curves
-from feedwell.scorers._rows import Head, Matrix, Vocabulary, chosen, columns_of, gather, heads, label_scale, row_needs
+from feedwell.scorers._rows import (
+    FeatureConfig,
+    Head,
+    Matrix,
+    Vocabulary,
+    chosen,
+    columns_of,
+    gather,
+    heads,
+    label_scale,
+    row_needs,
+)
 from feedwell.stores.arrays import load_arrays, save_arrays
 
 _ABOUT = "xgboost.json"
@@ -52,12 +63,9 @@ class Xgboost:
 
     examples: ClassVar[Examples] = ({"n_trees": 5}, {"n_trees": 5, "features": ("f0", "key"), "categorical": ("key",)})
 
-    class Config(PartConfig):
-        features: tuple[str, ...] = fit(())
-        """Default: all that the training rows have."""
-        categorical: tuple[str, ...] = fit(())
-        """Features whose numbers are keys: one-hot or set splits over the known values, any other counts as missing."""
+    class Config(FeatureConfig):
         max_categories: int = fit(1000, ge=1, le=65_535)
+        """A key's most frequent values are known, split one by one or as sets; any other counts as missing."""
         n_trees: int = fit(300, ge=1, le=10_000)
         learning_rate: float = fit(0.08, gt=0, le=1)
         max_depth: int = fit(6, ge=1, le=16)
@@ -134,7 +142,7 @@ class Xgboost:
 
     def _trained(self) -> _Model:
         if self._model is None:
-            raise NotTrained(f"'{self._setting.name}' was called before `fit` or `load`: run `feedwell train` first")
+            raise NotTrained.of(self._setting.name)
         return self._model
 
     def _grow(self, head: Head, x_NF: Matrix, names: tuple[str, ...], rows: RankingRows) -> xgboost.Booster:

@@ -1,4 +1,4 @@
-"""What sources with a weight per pair of items share: who has what, the strongest weights of a row, answers from them.
+"""What sources with a weight per pair of items share: all but how the weights are found.
 
     U users, I items, B requests, M stored weights of the items that a request's history names
 
@@ -11,21 +11,66 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from feedwell.core.candidates import Retrieved
+from feedwell.core.errors import NotTrained
 from feedwell.core.keys import avoided, contains, rows_of
-from feedwell.core.needs import HistoryNeed
-from feedwell.core.protocols import Interactions
+from feedwell.core.needs import HistoryNeed, Need
+from feedwell.core.protocols import Interactions, Setting, fit, serve
 from feedwell.core.request import Keys, Request
-from feedwell.sources._source import NOTHING, best_scores, wanted
+from feedwell.sources._source import NOTHING, SourceConfig, best_scores, positive_events, wanted
 from feedwell.stores.arrays import load_arrays, save_arrays
 
 _NAMES = ("keys", "indptr", "indices", "weights")
 _BATCH = 512
+
+
+class ItemItemConfig(SourceConfig):
+    events: tuple[str, ...] = fit(())
+    """Default: every type but undoing ones and those of a `down` objective. Pairs count once, undone ones not."""
+    user_items: int = fit(1000, ge=1)
+    """Of each user the last so many distinct items: one crawler must not cost the square of its clicks."""
+    history: int = serve(200, ge=1, le=512)
+    """How many of the user's last events name the items that weights are added up of."""
+
+
+class ItemItemSource:
+    """A source that answers from `ItemWeights`; its own `fit` sets `_weights`, saved under the name `file`."""
+
+    file: ClassVar[str]
+
+    def __init__(self, config: ItemItemConfig, setting: Setting) -> None:
+        self.config = config
+        self._setting = setting
+        self._events = positive_events(config.events, setting)
+        self._need = HistoryNeed(self._events, config.history)
+        self._weights: ItemWeights | None = None
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        return (self._need,)
+
+    def __call__(self, request: Request) -> Retrieved:
+        return self.batch([request])[0]
+
+    def batch(self, requests: Sequence[Request]) -> list[Retrieved]:
+        return self._trained().answer(requests, self._need, self.config.k)
+
+    def save(self, folder: Path) -> None:
+        self._trained().save(folder / self.file)
+
+    def load(self, folder: Path) -> None:
+        self._weights = ItemWeights.load(folder / self.file)
+
+    def _trained(self) -> ItemWeights:
+        if self._weights is None:
+            raise NotTrained.of(self._setting.name)
+        return self._weights
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedwell.core.candidates import Float, Retrieved
-from feedwell.core.errors import NotTrained
 from feedwell.core.event import CATALOG_PREFIX
 from feedwell.core.keys import contains
 from feedwell.core.protocols import PartConfig, Setting, serve
@@ -59,7 +58,3 @@ def best_scores(keys_I: Keys, scores_I: NDArray[np.floating[Any]], k: int) -> Re
     row_N = row_N[np.isfinite(scores_I[row_N])]
     row_N = row_N[np.lexsort((keys_I[row_N], -scores_I[row_N]))][:k]
     return Retrieved(keys_N=keys_I[row_N], scores_N=scores_I[row_N].astype(np.float64))
-
-
-def not_trained(setting: Setting) -> NotTrained:
-    return NotTrained(f"'{setting.name}' was called before `fit` or `load`: run `feedwell train` first")

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from feedwell.core.candidates import Retrieved
+from feedwell.core.errors import NotTrained
 from feedwell.core.keys import avoided, rows_of
 from feedwell.core.needs import HistoryNeed, Need
 from feedwell.core.protocols import Examples, Interactions, Setting, fit, serve
 from feedwell.core.registry import source
 from feedwell.core.request import NO_KEYS, Keys, Request
 from feedwell.core.rng import stream
-from feedwell.sources._source import NOTHING, SourceConfig, best_scores, not_trained, positive_events, wanted
+from feedwell.sources._source import NOTHING, SourceConfig, best_scores, positive_events, wanted
 from feedwell.stores.arrays import load_arrays, save_arrays
 
 Matrix = NDArray[np.float32]
@@ -162,7 +163,7 @@ class Als:
 
     def _trained(self) -> tuple[Matrix, _Basis]:
         if self._items is None or self._basis is None:
-            raise not_trained(self._setting)
+            raise NotTrained.of(self._setting.name)
         return self._items, self._basis
 
     def _known(self, request: Request) -> NDArray[np.intp]:

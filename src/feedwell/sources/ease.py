@@ -8,8 +8,7 @@ With P = (XᵀX + λI)⁻¹: B_ij = -P_ij / P_jj (its equation 8).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -18,23 +17,18 @@ from scipy.linalg import lapack
 from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
-from feedwell.core.candidates import Retrieved
 from feedwell.core.errors import DataError
-from feedwell.core.needs import HistoryNeed, Need
-from feedwell.core.protocols import Examples, Interactions, Setting, fit, serve
+from feedwell.core.protocols import Examples, Interactions, fit
 from feedwell.core.registry import source
-from feedwell.core.request import Request
-from feedwell.sources._item_item import Incidence, ItemWeights, strongest
-from feedwell.sources._source import SourceConfig, not_trained, positive_events
+from feedwell.sources._item_item import Incidence, ItemItemConfig, ItemItemSource, ItemWeights, strongest
 
 Matrix = NDArray[np.float32]
-_FILE = "ease.safetensors"
 _ROWS = 256
 """Rows of the I × I matrix that are unpacked at a time: 37 MB each way at 36,000 items."""
 
 
 @source("ease")
-class Ease:
+class Ease(ItemItemSource):
     """The `k` items with the greatest Σ B_ij over the items i of the user's history; no known history: nothing.
 
     Fitting holds one I × I matrix of 4-byte numbers, overwritten at each step: 4 I² bytes (5.1 GB at 35,648 items) and
@@ -46,53 +40,23 @@ class Ease:
         {"neighbours": 3, "history": 2, "max_items": 20, "threads": 2},
     )
 
-    class Config(SourceConfig):
-        events: tuple[str, ...] = fit(())
-        """Default: every type but undoing ones and those of a `down` objective. Pairs count once, undone ones not."""
+    class Config(ItemItemConfig):
         regularization: float = fit(200.0, gt=0)
         """λ: more where users have more items."""
         neighbours: int = fit(200, ge=1)
         """At most so many weights are kept of an item, the greatest in magnitude: the whole matrix fits no artifact."""
         max_items: int = fit(40_000, ge=1, le=46_000)
         """Only so many items, those with the most users, are modelled: memory and time grow with square and cube."""
-        user_items: int = fit(1000, ge=1)
-        """Of each user the last so many distinct items: one crawler must not cost the square of its clicks."""
         threads: int = fit(1, ge=1, le=1024)
-        history: int = serve(200, ge=1, le=512)
 
-    def __init__(self, config: Config, setting: Setting) -> None:
-        self.config = config
-        self._setting = setting
-        self._events = positive_events(config.events, setting)
-        self._need = HistoryNeed(self._events, config.history)
-        self._weights: ItemWeights | None = None
-
-    @property
-    def needs(self) -> tuple[Need, ...]:
-        return (self._need,)
-
-    def __call__(self, request: Request) -> Retrieved:
-        return self.batch([request])[0]
-
-    def batch(self, requests: Sequence[Request]) -> list[Retrieved]:
-        return self._trained().answer(requests, self._need, self.config.k)
+    config: Config
+    file = "ease.safetensors"
 
     def fit(self, data: Interactions) -> None:
         found = Incidence.of(data.of(self._events), self.config.user_items, self.config.max_items)
         with threadpool_limits(limits=self.config.threads, user_api="blas"):
             inverse_II = self._inverse(found.has_UI)
         self._weights = ItemWeights.of(found.keys_I, list(pruned(inverse_II, self.config.neighbours)))
-
-    def save(self, folder: Path) -> None:
-        self._trained().save(folder / _FILE)
-
-    def load(self, folder: Path) -> None:
-        self._weights = ItemWeights.load(folder / _FILE)
-
-    def _trained(self) -> ItemWeights:
-        if self._weights is None:
-            raise not_trained(self._setting)
-        return self._weights
 
     def _inverse(self, has_UI: csr_array) -> Matrix:
         """P in its lower triangle, in the one matrix that is ever made; the upper one holds left-overs."""

@@ -10,30 +10,24 @@ random walk of RP3β (Paudel, Christoffel, Newell and Bernstein 2017).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
 
-from feedwell.core.candidates import Retrieved
-from feedwell.core.needs import HistoryNeed, Need
-from feedwell.core.protocols import Examples, Interactions, Setting, fit, serve
+from feedwell.core.protocols import Examples, Interactions, fit
 from feedwell.core.registry import source
-from feedwell.core.request import Request
-from feedwell.sources._item_item import Incidence, ItemWeights, strongest
-from feedwell.sources._source import SourceConfig, not_trained, positive_events
+from feedwell.sources._item_item import Incidence, ItemItemConfig, ItemItemSource, ItemWeights, strongest
 
-_FILE = "item_knn.safetensors"
 _BLOCK_ENTRIES = 4_000_000
 """Pairs counted at a time: about 100 MB, whatever the number of items."""
 
 
 @source("item_knn")
-class ItemKnn:
+class ItemKnn(ItemItemSource):
     """The `k` items with the greatest Σ w_ij over the items i of the user's history; no known history: nothing.
 
     Fitting costs the sum over users of the square of their items, in blocks of rows; it keeps I × `neighbours` weights.
@@ -44,9 +38,7 @@ class ItemKnn:
         {"neighbours": 3, "history": 2, "shrinkage": 0.0, "history_exponent": 1.0, "user_exponent": 1.0},
     )
 
-    class Config(SourceConfig):
-        events: tuple[str, ...] = fit(())
-        """Default: every type but undoing ones and those of a `down` objective. Pairs count once, undone ones not."""
+    class Config(ItemItemConfig):
         neighbours: int = fit(200, ge=1)
         """At most so many items are kept beside each, the nearest: the memory is bounded by items × this."""
         shrinkage: float = fit(10.0, ge=0)
@@ -57,26 +49,9 @@ class ItemKnn:
         """β: how much the popularity of the recommended item is; 0 favours the popular, 1 the rare."""
         user_exponent: float = fit(0.5, ge=0, le=2)
         """γ: how much less those count who have many items."""
-        user_items: int = fit(1000, ge=1)
-        """Of each user the last so many distinct items: one crawler must not cost the square of its clicks."""
-        history: int = serve(200, ge=1, le=512)
 
-    def __init__(self, config: Config, setting: Setting) -> None:
-        self.config = config
-        self._setting = setting
-        self._events = positive_events(config.events, setting)
-        self._need = HistoryNeed(self._events, config.history)
-        self._weights: ItemWeights | None = None
-
-    @property
-    def needs(self) -> tuple[Need, ...]:
-        return (self._need,)
-
-    def __call__(self, request: Request) -> Retrieved:
-        return self.batch([request])[0]
-
-    def batch(self, requests: Sequence[Request]) -> list[Retrieved]:
-        return self._trained().answer(requests, self._need, self.config.k)
+    config: Config
+    file = "item_knn.safetensors"
 
     def fit(self, data: Interactions) -> None:
         found = Incidence.of(data.of(self._events), self.config.user_items)
@@ -84,17 +59,6 @@ class ItemKnn:
         for counted in _shared_users(found.has_UI, self.config.user_exponent):
             parts += self._nearest(counted, len(parts), found.has_UI)
         self._weights = ItemWeights.of(found.keys_I, parts)
-
-    def save(self, folder: Path) -> None:
-        self._trained().save(folder / _FILE)
-
-    def load(self, folder: Path) -> None:
-        self._weights = ItemWeights.load(folder / _FILE)
-
-    def _trained(self) -> ItemWeights:
-        if self._weights is None:
-            raise not_trained(self._setting)
-        return self._weights
 
     def _nearest(
         self, counted: csr_array, first: int, has_UI: csr_array

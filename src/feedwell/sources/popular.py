@@ -11,12 +11,13 @@ import numpy as np
 from feedwell.core.candidates import Float, Retrieved
 from feedwell.core.clock import DAY
 from feedwell.core.durations import Duration
+from feedwell.core.errors import NotTrained
 from feedwell.core.keys import avoided
 from feedwell.core.needs import Need, RankingNeed
 from feedwell.core.protocols import Examples, Interactions, Setting, fit
 from feedwell.core.registry import source
 from feedwell.core.request import Keys, Ranking, Request
-from feedwell.sources._source import NOTHING, SourceConfig, best_of, not_trained, positive_events, wanted
+from feedwell.sources._source import NOTHING, SourceConfig, best_of, positive_events, wanted
 from feedwell.stores.arrays import load_arrays, save_arrays
 
 _FILE = "popular.safetensors"
@@ -76,7 +77,7 @@ class Popular:
 
     def _trained(self) -> Ranking:
         if self._fitted is None:
-            raise not_trained(self._setting)
+            raise NotTrained.of(self._setting.name)
         return self._fitted
 
 

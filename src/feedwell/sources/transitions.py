@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
 from feedwell.core.candidates import Float, Retrieved
+from feedwell.core.errors import NotTrained
 from feedwell.core.keys import avoided, rows_of, union
 from feedwell.core.needs import HistoryNeed, Need
 from feedwell.core.protocols import Examples, Interactions, Setting, fit, serve
 from feedwell.core.registry import source
 from feedwell.core.request import NO_KEYS, Keys, Request
-from feedwell.sources._source import NOTHING, SourceConfig, best_of, not_trained, positive_events, wanted
+from feedwell.sources._source import NOTHING, SourceConfig, best_of, positive_events, wanted
 from feedwell.stores.arrays import load_arrays, save_arrays
 
 _FILE = "transitions.safetensors"
@@ -105,7 +106,7 @@ class Transitions:
 
     def _trained(self) -> _Model:
         if self._model is None:
-            raise not_trained(self._setting)
+            raise NotTrained.of(self._setting.name)
         return self._model
 
     def _retrieve(self, model: _Model, requests: Sequence[Request]) -> list[Retrieved]:

@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 from feedwell.core.candidates import Float, Retrieved
 from feedwell.core.catalog import CatalogTable
 from feedwell.core.embedding import make_embedder
-from feedwell.core.errors import CorruptArtifact
+from feedwell.core.errors import CorruptArtifact, NotTrained
 from feedwell.core.keys import avoided, rows_of, union
 from feedwell.core.needs import ColumnNeed, FeatureNeed, HistoryNeed, Need
 from feedwell.core.protocols import Examples, Interactions, Setting, fit, serve
@@ -33,7 +33,7 @@ from feedwell.core.registry import source
 from feedwell.core.request import NO_KEYS, Keys, Request
 from feedwell.nn.config import LoopConfig, Progress, Run, silent
 from feedwell.nn.curves import Curves
-from feedwell.sources._source import NOTHING, SourceConfig, best_scores, not_trained, positive_events, wanted
+from feedwell.sources._source import NOTHING, SourceConfig, best_scores, positive_events, wanted
 from feedwell.sources._towers import Columns, Ints, Matrix, Towers, ages, places
 from feedwell.stores.arrays import load_arrays, save_arrays
 
@@ -292,7 +292,7 @@ class TwoTower:
 
     def _trained(self) -> _Model:
         if self._model is None:
-            raise not_trained(self._setting)
+            raise NotTrained.of(self._setting.name)
         return self._model
 
     def _ids(self, row_E: NDArray[np.intp], n_items: int) -> Ints:

@@ -10,12 +10,9 @@ import pyarrow.parquet as pq
 from feedwell.core.errors import DataError
 from feedwell.core.registry import dataset
 from feedwell.data.datasets._text import quoted
-from feedwell.data.world import PRESETS, WorldConfig
-from feedwell.data.world.config import Action
+from feedwell.data.world import PRESETS, WorldConfig, sections
 
 _FILES = ("items.parquet", "users.parquet", "slates.parquet", "events.parquet")
-_UNITS = {"dwell": ("s", 1000), "price": ("money", 100)}
-"""What an action's value is → (unit, scale of the exact integer)"""
 
 
 @dataset("world")
@@ -29,17 +26,16 @@ class SimulatedWorld:
     @staticmethod
     def prepare(folder: Path, project: Path) -> str:
         config = _preset_of(folder / "events.parquet")
+        on_items = [action for action in config.actions if action.object == "item"]
         return "".join(
             [
-                _HEAD.replace("<name>", config.name).replace("<folder>", quoted(folder.resolve())[1:-1]),
-                _PRICE if config.price_median is not None else "",
-                "\n[event.view]\n",
-                *(_event(action) for action in config.actions),
+                sections.tables(config, quoted(folder.resolve())[1:-1]),
+                sections.events(config),
                 "\n# One row per outcome; labels, heads, metrics and the slate's value read it here.",
-                *(_objective(action) for action in config.actions if action.object == "item"),
+                *(sections.objective(action, "1d") for action in on_items),
                 "\n# What is known at a time: the same in training, online, and rebuilt from history.",
-                *(_features(action.name) for action in config.actions if action.object == "item"),
-                _FOLLOWS if any(action.object == "creator" for action in config.actions) else "",
+                *(_features(action.name) for action in on_items),
+                _FOLLOWS if sections.has_follows(config) else "",
                 _REST,
             ]
         )
@@ -57,27 +53,6 @@ def _preset_of(events: Path) -> WorldConfig:
 
 def _distinct(path: Path, column: str) -> set[str]:
     return set(pc.unique(pq.read_table(path, columns=[column])[column]).to_pylist()) - {None, "onboarding"}
-
-
-def _event(action: Action) -> str:
-    lines = [f"\n[event.{action.name}]"]
-    if action.object != "item":
-        lines.append(f'object = "{action.object}"')
-    if action.undone_by:
-        lines.append(f'undone_by = "{action.undone_by}"')
-    if action.value in _UNITS:
-        unit, scale = _UNITS[action.value]
-        lines += [f'unit = "{unit}"', f"value_scale = {scale}"]
-    return "\n".join(lines) + "\n"
-
-
-def _objective(action: Action) -> str:
-    lines = [f"\n[objective.{action.name}]", f'events = ["{action.name}"]', 'within = "1d"']
-    if action.after != "view":
-        lines.append(f'given = "{action.after}"')
-    if action.weight < 0:
-        lines.append('direction = "down"')
-    return "\n".join([*lines, f"weight = {abs(action.weight)}"]) + "\n"
 
 
 def _features(name: str) -> str:
@@ -105,47 +80,6 @@ windows = ["7d"]
 allow_sparse = true
 """
 
-
-_HEAD = """\
-# A simulated world: no person and no item of it is real. Written by feedwell; every key may be changed.
-
-[project]
-name = "<name>"
-
-[data]
-events = "<folder>/events.parquet"
-ts_unit = "us"
-exposure = ["view"]              # what counts as shown, until our own slates say it
-
-[entity.user]
-path = "<folder>/users.parquet"
-columns = { age_group = "string", country = "string", signup_at = "time" }
-valid_from = "signup_at"
-ts_unit = "us"
-
-[entity.creator]                 # a key taken from the item's row; people follow it
-from = "item.creator_id"
-
-[entity.category]
-from = "item.category"
-
-[entity.item]
-path = "<folder>/items.parquet"
-valid_from = "created_at"        # an item is not known before it is made
-created_at = "created_at"
-group = "creator_id"
-text = ["title"]
-ts_unit = "us"
-
-[entity.item.columns]
-title = "string"
-category = "string"
-creator_id = "string"
-created_at = "time"
-"""
-
-_PRICE = """price = "float"
-"""
 
 _FOLLOWS = """
 [feature.follows_creator]        # a relation: undone by an unfollow
