@@ -10,7 +10,9 @@ judged on the fifth, by how many outcomes it was fitted on. The test span is not
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +25,7 @@ from feedwell.data.exposure import exposures
 from feedwell.data.interactions import user_events
 from feedwell.data.labels import UNTIL, labels
 from feedwell.data.split import spans
-from feedwell.metrics import Ratios, difference
+from feedwell.metrics import Interval, Ratios, difference
 from feedwell.metrics.calibration import Reliability, log_losses
 from feedwell.pipeline.compile import compile_features, setting_of
 from feedwell.training.calibrate import calibration_rows, fit_in_order
@@ -34,7 +36,7 @@ from feedwell.workspace import Workspace
 
 CALIBRATION_SPAN, TEST_SPAN, FOLDS = 2, 3, 5
 SHARES = (1.0, 0.3, 0.1, 0.03)
-METHODS = {
+METHODS: dict[str, dict[str, Any]] = {
     "as predicted": {"method": "none"},
     "scale": {"method": "scale"},
     "platt": {"method": "platt"},
@@ -105,8 +107,8 @@ def choose(case: Case) -> None:
                 print(f"| {name} | {n:,} | {method} | {ece:.5f} | {loss:.5f} | {_fine(moved)} |")
 
 
-def _fine(i: object) -> str:
-    return f"{i.value:+.6f} [{i.low:+.6f}, {i.high:+.6f}]"  # type: ignore[attr-defined]
+def _fine(i: Interval) -> str:
+    return f"{i.value:+.6f} [{i.low:+.6f}, {i.high:+.6f}]"
 
 
 def _loss(rows: Rows, y_N: np.ndarray, p_N: np.ndarray, known_N: np.ndarray) -> Ratios:
@@ -115,9 +117,9 @@ def _loss(rows: Rows, y_N: np.ndarray, p_N: np.ndarray, known_N: np.ndarray) -> 
 
 
 def _out_of_fold(
-    setting: Setting, rows: Rows, p: dict[str, np.ndarray], name: str, share: float, config: dict[str, object]
+    setting: Setting, rows: Rows, p: dict[str, np.ndarray], name: str, share: float, config: dict[str, Any]
 ) -> np.ndarray:
-    part = find("scorer", CALIBRATION)
+    part: Any = find("scorer", CALIBRATION)
     fold_N = np.random.default_rng(0).integers(0, FOLDS, rows.user_N.max() + 1)[rows.user_N]
     drawn_N = np.random.default_rng(1).random(len(rows)) < share
     c_N = p[name].copy()
@@ -135,6 +137,8 @@ def _candidates(workspace: Workspace, requests: int) -> Case:
     view = inputs.view()
     cut = spans(view, inputs.project.split)
     found = measure(inputs, user_events(view, inputs.project), cut, max_requests=requests)
+    if found.train is None or found.test is None:
+        sys.exit("the project has no ranker: nothing to calibrate")
     rows, _ = servable(found.train)
     rows = rows.take(cut.span(rows.user_N, rows.t_N) == CALIBRATION_SPAN)
     return Case(found.parts, rows, found.test)

@@ -14,6 +14,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +57,7 @@ class _Listening:
         return self._txn.get_many(keys, default)
 
 
-def project_events(path: Path, first: int, going: multiprocessing.Event, folded: multiprocessing.Value) -> None:  # type: ignore[valid-type]
+def project_events(path: Path, first: int, going: Event, folded: Synchronized[int]) -> None:
     """Folds RATE events a second until told to stop."""
     made = features()
     state = LmdbState.open(path)
@@ -70,6 +72,11 @@ def project_events(path: Path, first: int, going: multiprocessing.Event, folded:
         folded.value = at
         time.sleep(max(0.0, begun + at / RATE - time.perf_counter()))
     state.close()
+
+
+def show(seconds: Sequence[float]) -> str:
+    """p50 / p99 in ms."""
+    return " / ".join(f"{s * 1e3:.2f}" for s in np.percentile(seconds, [50, 99]))
 
 
 def main() -> None:
@@ -131,7 +138,6 @@ def measure(made: FeatureSet, state: LmdbState, n: int) -> None:
         n_keys.append(len(rows))
         n_bytes.append(sum(len(row) for row in rows if row))
     full = len(side.histories[HISTORY].keys_L)
-    show = lambda xs: " / ".join(f"{x * 1e3:.2f}" for x in np.percentile(xs, [50, 99]))  # noqa: E731
     print(
         f"{n} requests: {np.mean(n_keys):,.0f} keys, {np.mean(n_bytes) / 1e3:,.0f} kB each; last sequence {full} events"
     )

@@ -174,7 +174,7 @@ def _bare_rows_per_s(made: Any) -> float:
             optimisers.step(1.0)
     took = time.perf_counter() - begin
     network.eval()
-    return 2 * columns.n_rows / took
+    return float(2 * columns.n_rows / took)
 
 
 def _score_against_floor(made: Any, n: int = 500) -> None:

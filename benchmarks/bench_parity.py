@@ -115,8 +115,8 @@ def movielens() -> tuple[Project, list[Event]]:
         events.append(made)
     with (DATA / "ml-100k/ml-100k.inter").open() as file:
         ratings = [line.split() for line in list(file)[1:]]
-    for user, item, rating, ts in sorted(ratings, key=lambda r: float(r[3])):
-        at, key, value = int(float(ts)) * SECOND, int(item), float(rating)
+    for user, film, rating, ts in sorted(ratings, key=lambda r: float(r[3])):
+        at, key, value = int(float(ts)) * SECOND, int(film), float(rating)
         events.append(_event("rate", at, int(user), key, category.get(key, -1), value))
         if value >= 4:
             events.append(_event("like", at, int(user), key, category.get(key, -1), value))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 from _report import header
@@ -46,8 +48,8 @@ def interactions(n: int = 1_500_000) -> Interactions:
 
 
 def bench_als(data: Interactions, n_pairs: int) -> None:
-    als = find("source", "als")
-    one, three = (seconds(lambda e=e: als(als.Config(epochs=e), SETTING).fit(data), 1) for e in (1, 3))
+    als: Any = find("source", "als")
+    one, three = (seconds(partial(als(als.Config(epochs=epochs), SETTING).fit, data), 1) for epochs in (1, 3))
     an_epoch = (three - one) / 2
     # The floor: the products h hᵀ of both sides, as one matrix product each, without a solve.
     x = np.random.default_rng(SEED).normal(size=(n_pairs, 64)).astype(np.float32)
@@ -56,7 +58,7 @@ def bench_als(data: Interactions, n_pairs: int) -> None:
 
 
 def bench_transitions(data: Interactions) -> None:
-    part = find("source", "transitions")
+    part: Any = find("source", "transitions")
     floor = seconds(lambda: np.argsort(data.user_E, kind="stable"), 3)
     fit_s = seconds(lambda: part(part.Config(), SETTING).fit(data), 1)
     print(f"transitions, window 3: fit {fit_s:.2f} s; sorting the events by user {floor:.3f} s: {fit_s / floor:.1f} x")
@@ -66,14 +68,19 @@ def bench_slates() -> None:
     rows = candidates(500)
     floor = seconds(lambda: np.argsort(-rows.value_N)[:30], 200)
     request, explore = Request(request_id="", user_id="", t=0, n=30), Explore(first=3, last=10)
-    for kind, config, how in (
+    kinds: tuple[tuple[str, dict[str, Any], Explore], ...] = (
         ("top_k", {}, NO_EXPLORATION),
         ("dpp", {}, NO_EXPLORATION),
         ("dpp", {"cap": {"per_group": 2}}, explore),
-    ):
-        part = find("slate", kind)
+    )
+    for kind, config, how in kinds:
+        part: Any = find("slate", kind)
         made, rng = part(part.Config(**config), SETTING), np.random.default_rng(SEED)
-        took = seconds(lambda m=made, h=how, r=rng: build_slate(m.begin(request, rows), rows.keys_N, 30, r, h), 200)
+
+        def build(made: Any = made, rng: np.random.Generator = rng, how: Explore = how) -> object:
+            return build_slate(made.begin(request, rows), rows.keys_N, 30, rng, how)
+
+        took = seconds(build, 200)
         print(f"{kind} 500 -> 30 {config} explore {how.covers(3)}: {took * 1e3:.2f} ms; argsort {floor * 1e3:.3f} ms")
 
 
@@ -91,10 +98,10 @@ def bench_rankers() -> None:
     )
     asked = rows.take(np.arange(500))
     for kind in ("logistic", "xgboost"):
-        part = find("scorer", kind)
+        part: Any = find("scorer", kind)
         made = part(part.Config(), SETTING)
-        fit_s = seconds(lambda m=made: m.fit(rows), 1)
-        call_ms = seconds(lambda m=made: m.predict(asked), 200) * 1e3
+        fit_s = seconds(partial(made.fit, rows), 1)
+        call_ms = seconds(partial(made.predict, asked), 200) * 1e3
         print(f"{kind}: fit 50,000 x 60 {fit_s:.1f} s; predict 500 x 60 {call_ms:.2f} ms, one thread")
 
 

@@ -35,6 +35,7 @@ from feedwell.data.interactions import UserEvents, user_events
 from feedwell.data.split import spans
 from feedwell.features import asof
 from feedwell.nn.config import Run
+from feedwell.nn.two_tower import Towers
 from feedwell.pipeline.compile import setting_of
 from feedwell.sources import _two_tower_fit
 from feedwell.training.fit_data import fit_data
@@ -299,28 +300,29 @@ def loop_rate(config: Any, items: Any, events: Any) -> float:
     n = _two_tower_fit._samples(config, events).n_rows
     with Stopwatch() as watch:
         _two_tower_fit.train(config, items, events, Run(name="speed"))
-    return config.epochs * n / watch.cpu_s
+    return float(config.epochs * n / watch.cpu_s)
 
 
 def bare_rate(config: Any, items: Any, events: Any) -> float:
     torch.set_num_threads(1)
     sizes = _two_tower_fit.sizes_of(config, items, events)
-    network, samples = _two_tower_fit.Network(sizes, config.temperature, config.dropout), None
+    network = Towers(sizes, config.temperature, config.dropout)
     samples = _two_tower_fit._samples(config, events)
     loss = _two_tower_fit.Loss(config, network, items, events, samples)
     sparse = [m.weight for m in network.modules() if isinstance(m, torch.nn.Embedding)]
     dense = [p for p in network.parameters() if all(p is not s for s in sparse)]
     optimisers = [torch.optim.Adagrad(sparse, lr=config.table_learning_rate), torch.optim.AdamW(dense, lr=1e-3)]
-    columns = {name: samples[name] for name in samples}
+    columns = samples.take(torch.arange(samples.n_rows))
     begin = cpu_s()
     for _ in range(config.epochs):
-        for rows in torch.randperm(samples.n_rows).split(config.batch_size):
+        order = torch.randperm(samples.n_rows)
+        for rows in torch.split(order, config.batch_size):
             for optimiser in optimisers:
                 optimiser.zero_grad()
-            (loss({name: column[rows] for name, column in columns.items()}) / len(rows)).backward()
+            torch.autograd.backward(loss({name: column[rows] for name, column in columns.items()}) / len(rows))
             for optimiser in optimisers:
                 optimiser.step()
-    return config.epochs * samples.n_rows / (cpu_s() - begin)
+    return float(config.epochs * samples.n_rows / (cpu_s() - begin))
 
 
 def options_of(pairs: Sequence[str]) -> dict[str, Any]:

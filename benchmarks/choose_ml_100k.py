@@ -22,6 +22,7 @@ import csv
 import shutil
 import sys
 import tempfile
+import unittest.mock
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -176,12 +177,8 @@ CHOICES = ((9_000, RowBuilder), (9_000, LeftOut), (ALL, RowBuilder), (3_000, Row
 @contextmanager
 def built_by(builder: type[RowBuilder]) -> Iterator[None]:
     """Rows of this kind inside the block."""
-    usual = measure_module.RowBuilder
-    measure_module.RowBuilder = builder  # type: ignore[misc]
-    try:
+    with unittest.mock.patch.object(measure_module, "RowBuilder", builder):
         yield
-    finally:
-        measure_module.RowBuilder = usual  # type: ignore[misc]
 
 
 if __name__ == "__main__":
