@@ -63,14 +63,10 @@ def print_table(report: EvaluateReport) -> None:
         print(f"| {row.name} | {' | '.join(cells)} | {row.coverage:.3f} | {row.diversity.value:.3f} | {row.gini:.3f} |")
     print()
     for d in report.differences:
-        i = d.difference
-        print(
-            f"{d.name} - {d.than} on {d.metric}: {i.value:+.4f} [{i.low:+.4f}, {i.high:+.4f}], "
-            f"detectable {d.detectable:.4f}"
-        )
+        print(f"{d.name} - {d.than} on {d.metric}: {d.difference.signed()}, detectable {d.detectable:.4f}")
     for statement in report.statements:
         print(statement)
 
 
 def cell(i: Interval) -> str:
-    return f"{i.value:.4f} [{i.low:.4f}, {i.high:.4f}]"
+    return str(i)

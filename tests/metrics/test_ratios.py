@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedwell.core.errors import UsageError
-from feedwell.metrics import Ratios, difference, poisson_weights, smallest_detectable
+from feedwell.metrics import Interval, Ratios, difference, poisson_weights, smallest_detectable
 
 
 def test_weights_have_the_moments_of_poisson_1_and_are_independent():
@@ -72,8 +74,21 @@ def test_a_difference_over_other_requests_is_refused():
         difference(a, b, "m")
 
 
-def test_one_user_has_no_interval():
-    found = Ratios.of(["m"], np.zeros(9, np.int64), np.ones((9, 1)), bootstrap=100).interval("m")
+def test_one_user_has_no_interval_and_the_text_says_so():
+    one = Ratios.of(["m"], np.zeros(9, np.int64), np.ones((9, 1)), bootstrap=100)
+    found = one.interval("m")
     assert found.value == 1
     assert np.isnan(found.low)
     assert found.to_dict()["low"] is None
+    assert str(found) == "1.0000, interval not known: one user"
+    assert found.signed() == "+1.0000, interval not known: one user"
+    assert np.isnan(smallest_detectable(one, one, "m"))
+
+
+def test_an_interval_reads_with_its_bounds_where_they_are_known_and_with_the_reason_where_not():
+    found = Interval(value=-0.25, low=-0.5, high=0.125, n_units=7)
+    assert str(found) == "-0.2500 [-0.5000, 0.1250]"
+    assert found.signed() == "-0.2500 [-0.5000, +0.1250]"
+    nan = float("nan")
+    assert str(replace(found, low=nan, high=nan)) == "-0.2500, interval not known: too few replicates"
+    assert str(Interval(value=nan, low=nan, high=nan, n_units=0)) == "not known: no user"

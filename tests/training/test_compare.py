@@ -118,3 +118,12 @@ def test_only_what_is_relevant_to_both_counts():
 
 def test_other_requests_are_no_comparison():
     assert not judged(walked(0.9), walked(0.1, n=100), 0.5).passed
+
+
+def test_where_there_is_one_user_the_interval_is_said_to_be_unknown():
+    gate = judged(walked(1.0, n=1), walked(0.0, n=1), 1.0)
+    assert not gate.passed
+    assert gate.why.startswith("ndcg@5 minus the champion's: +1.0000, interval not known: one user; the lower bound")
+    found = {"pipeline": ratios(np.ones(1)), "other": ratios(np.zeros(1))}
+    said = statements([d for d in differences("pipeline", found, ["other"], 10) if d.metric == "ndcg@10"])
+    assert said == ("pipeline does not beat other on ndcg@10: difference +1.0000, interval not known: one user",)

@@ -85,15 +85,15 @@ def lines_for(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[li
 def _differences(found: EvaluateReport) -> Iterator[str]:
     for row in found.differences:
         if row.metric.startswith("ndcg"):
-            d = row.difference
-            yield (
-                f"{row.name} − {row.than}, {row.metric}: {d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}];"
-                f" differences from {row.detectable:.4f} on would have shown"
-            )
+            seen = f"; differences from {row.detectable:.4f} on would have shown" if row.detectable > 0 else ""
+            yield f"{row.name} − {row.than}, {row.metric}: {row.difference.signed()}{seen}"
 
 
 def _interval(value: Interval) -> str:
-    return "–" if value.value != value.value else f"{value.value:.4f} [{value.low:.4f}, {value.high:.4f}]"
+    """For a table's cell: too narrow to say why there is no interval."""
+    if value.value != value.value:
+        return "–"
+    return str(value) if value.low == value.low else f"{value.value:.4f} [–]"
 
 
 def _bullets(out: Console, lines: Sequence[str]) -> None:

@@ -36,7 +36,19 @@ class Interval:
         return {name: None if np.isnan(v) else v for name, v in cells.items()} | {"n_units": self.n_units}
 
     def __str__(self) -> str:
-        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+        return self._told(".4f")
+
+    def signed(self) -> str:
+        """As text with signs, as a difference is read."""
+        return self._told("+.4f")
+
+    def _told(self, form: str) -> str:
+        if np.isnan(self.low):
+            few = ("no user", "one user")
+            why = few[self.n_units] if self.n_units < len(few) else "too few replicates"
+            known = "" if np.isnan(self.value) else f"{self.value:{form}}, interval "
+            return f"{known}not known: {why}"
+        return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,10 +133,12 @@ def difference(ours: Ratios, theirs: Ratios, name: str) -> Interval:
 
 
 def smallest_detectable(ours: Ratios, theirs: Ratios, name: str) -> float:
-    """The true difference that a test at 5 % would have found with 80 % power: (1.96 + 0.84) standard errors."""
+    """The true difference that a test at 5 % would have found with 80 % power: (1.96 + 0.84) standard errors; NaN with
+    fewer than 2 units."""
     spread = ours.replicates(name) - theirs.replicates(name)
     spread = spread[~np.isnan(spread)]
-    return float(2.8016 * np.std(spread, ddof=1)) if len(spread) > 1 else float("nan")
+    enough = len(spread) > 1 and ours.units_M[ours.names.index(name)] > 1
+    return float(2.8016 * np.std(spread, ddof=1)) if enough else float("nan")
 
 
 def interval_of(value: float, replicates: Float, n_units: int) -> Interval:

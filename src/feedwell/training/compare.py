@@ -40,8 +40,8 @@ def statement(row: DifferenceRow) -> str:
     """`pipeline does not beat transitions on ndcg@10: difference -0.0020 [-0.0060, +0.0030]`."""
     d = row.difference
     verb = "beats" if row.wins else ("is worse than" if d.high < 0 else "does not beat")
-    text = f"{row.name} {verb} {row.than} on {row.metric}: difference {d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}]"
-    if not row.wins and not d.high < 0:
+    text = f"{row.name} {verb} {row.than} on {row.metric}: difference {d.signed()}"
+    if not row.wins and not d.high < 0 and np.isfinite(row.detectable):
         text += f"; a difference of {row.detectable:.4f} would have been seen"
     return text
 

@@ -205,11 +205,11 @@ def _measured_again(inputs: Inputs, events: UserEvents, cut: Spans, found: Measu
 
 
 def _lower_bound(name: str, what: str, d: Interval, margin: float) -> Gate:
+    over = f" over {d.n_units} users" if d.n_units > 1 else ""
     return Gate(
         name=name,
         passed=bool(d.low >= -margin),
-        why=f"{what}: {d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}] over {d.n_units} users, the lower bound must be at "
-        f"least {0 - margin:+.4f}",
+        why=f"{what}: {d.signed()}{over}; the lower bound must be at least {0 - margin:+.4f}",
     )
 
 

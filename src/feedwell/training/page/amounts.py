@@ -70,7 +70,8 @@ def _cells(row: QuantityRow, unit: str) -> tuple[str, ...]:
 def _with_interval(found: Interval) -> str:
     if found.value != found.value:
         return MISSING
-    return f"{small(found.value)} [{small(found.low)} to {small(found.high)}]"
+    bounds = "" if found.low != found.low else f" [{small(found.low)} to {small(found.high)}]"
+    return small(found.value) + bounds
 
 
 def _sentence(rows: Sequence[QuantityRow]) -> str:

@@ -153,6 +153,6 @@ def _source_cells(row: SourceRow) -> tuple[str, ...]:
         share(row.shown),
         share(row.shown_alone) if alone else MISSING,
         share(row.recall.value),
-        f"{share(row.recall.low)} to {share(row.recall.high)}",
+        f"{share(row.recall.low)} to {share(row.recall.high)}" if row.recall.low == row.recall.low else MISSING,
         share(row.recall_alone.value) if alone else MISSING,
     )
