@@ -35,9 +35,10 @@ from feedwell.nn.likelihoods import objective_losses
 from feedwell.nn.optim import Optimisers
 from feedwell.pipeline.compile import setting_of
 from feedwell.training.calibrate import carve_valid
-from feedwell.training.measure import _labelled, _train_rows
+from feedwell.training.fit_data import fit_data
 from feedwell.training.parts import fit_sources
 from feedwell.training.rows import Rows
+from feedwell.training.training_rows import labelled_exposures, training_rows
 from feedwell.workspace import Workspace
 
 BOOTSTRAP = 500
@@ -73,10 +74,10 @@ def judged_rows(workspace: Workspace) -> tuple[Rows, Any]:
     inputs = replace(workspace.training_inputs(), progress=show)
     view = inputs.view()
     events, cut = user_events(view, inputs.project), spans(view, inputs.project.split)
-    shown = _labelled(inputs, events, cut)
-    first = fit_sources(inputs.project, events.before(cut, 1))
-    span_X = cut.span(shown["user"].to_numpy(), shown["t"].to_numpy())
-    rows = _train_rows(inputs, first, events, cut, shown, span_X)
+    shown = labelled_exposures(inputs, events, cut)
+    first = fit_sources(inputs.project, fit_data(inputs, events, cut, 1))
+    span_X = cut.span(shown["user"].to_numpy(), shown["moment"].to_numpy())
+    rows = training_rows(inputs, first, events, cut, shown, span_X)
     return rows, cut.span(rows.user_N, rows.t_N)
 
 

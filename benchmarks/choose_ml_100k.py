@@ -22,10 +22,7 @@ import csv
 import shutil
 import sys
 import tempfile
-import unittest.mock
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,12 +34,12 @@ from _report import Stopwatch, header
 from feedwell.data.interactions import user_events
 from feedwell.data.split import spans
 from feedwell.metrics import Ratios, difference, smallest_detectable
-from feedwell.training import measure as measure_module
 from feedwell.training.calibrate import fit_in_order
 from feedwell.training.fit_data import fit_data
 from feedwell.training.metric_set import MetricSet
 from feedwell.training.parts import fit_sources
 from feedwell.training.rows import RowBuilder, Rows, servable
+from feedwell.training.training_rows import labelled_exposures, training_rows
 from feedwell.training.walk import PIPELINE, moments_of, situations, walk
 from feedwell.workspace import Workspace
 
@@ -137,7 +134,7 @@ class Recipe:
             user_events(view, inputs.project),
             spans(view, inputs.project.split),
         )
-        self.shown = measure_module._labelled(inputs, self.events, self.cut)
+        self.shown = labelled_exposures(inputs, self.events, self.cut)
         self.first = fit_sources(inputs.project, fit_data(inputs, self.events, self.cut, 1))
         self.parts = fit_sources(inputs.project, fit_data(inputs, self.events, self.cut, 3))
         self.moments = moments_of(situations(self.events, self.shown), self.cut, [3], most, "evaluate")
@@ -148,8 +145,7 @@ class Recipe:
         train = project.train.model_copy(update={"max_requests": most})
         inputs = replace(self.inputs, project=project.model_copy(update={"train": train}))
         span_X = self.cut.span(self.shown["user"].to_numpy(), self.shown["moment"].to_numpy())
-        with built_by(builder):
-            rows = measure_module._train_rows(inputs, self.first, self.events, self.cut, self.shown, span_X)
+        rows = training_rows(inputs, self.first, self.events, self.cut, self.shown, span_X, builder=builder)
         learned = servable(rows)[0]
         rankers = fit_in_order(self.first, learned, np.zeros(len(learned), np.bool_))
         pipeline = self.parts.with_rankers(rankers).pipeline()
@@ -172,13 +168,6 @@ class LeftOut(RowBuilder):
 
 CHOICES = ((9_000, RowBuilder), (9_000, LeftOut), (ALL, RowBuilder), (3_000, RowBuilder), (ALL, LeftOut))
 """(`[train] max_requests`, which rows); the first is what the project says."""
-
-
-@contextmanager
-def built_by(builder: type[RowBuilder]) -> Iterator[None]:
-    """Rows of this kind inside the block."""
-    with unittest.mock.patch.object(measure_module, "RowBuilder", builder):
-        yield
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from feedwell.data.log_view import LogView
 from feedwell.data.split import spans
 from feedwell.pipeline.path import Wish
 from feedwell.training import measure as measure_module
+from feedwell.training import training_rows
 from feedwell.training.parts import Parts
 from feedwell.training.walk import AS_OF, FITTED, PIPELINE
 from tests.training.conftest import shop_events
@@ -210,7 +211,7 @@ def test_a_sparse_feature_may_be_allowed(shop):
 
 def test_a_planted_leak_stops_the_run(shop, monkeypatch):
     """The leak: an item's buys counted without regard to t, which is what a plain join would do."""
-    honest = measure_module.batch_reading
+    honest = training_rows.batch_reading
 
     def leaking(features):
         read = honest(features)
@@ -225,7 +226,7 @@ def test_a_planted_leak_stops_the_run(shop, monkeypatch):
 
         return with_leak
 
-    monkeypatch.setattr(measure_module, "batch_reading", leaking)
+    monkeypatch.setattr(training_rows, "batch_reading", leaking)
     ws = shop()
     with pytest.raises(CheckFailed, match="item_buys changed in"):
         ws.train(max_requests=5)
