@@ -50,6 +50,7 @@ from feedwell.training.page.content import Content
 from feedwell.training.promote import publish, publish_config, rollback
 from feedwell.training.report import EvaluateReport, TrainReport
 from feedwell.training.run import train
+from feedwell.training.work import kept_until_done
 
 Progress = Callable[[str, int, int | None], None]
 """(what is being done, how much of it is done, of how much; None: not known)"""
@@ -131,9 +132,13 @@ class Workspace:
     def train(self, *, max_requests: int | None = None, progress: Progress | None = None) -> TrainReport:
         """Fits, judges and writes a release into the candidate channel; its report has the evaluation and the gates.
 
+        Killed, it goes on when it is called again where its neural fits stood, if data and configuration are the same.
+
         The report as a page for people is written to `report_path` of the release.
         """
-        report = train(self.training_inputs(progress), max_requests=max_requests)
+        inputs = self.training_inputs(progress)
+        with kept_until_done(self.state_folder / "fits") as work:
+            report = train(replace(inputs, work=work), max_requests=max_requests)
         if report.release_id is not None:
             content = Content.of_training(self.project, self.clock.now(), report)
             write_page(content, self.report_path(report.release_id))

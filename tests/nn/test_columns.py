@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from feedwell.core.errors import CorruptArtifact, DataError
-from feedwell.nn.columns import Columns, Lists, Shared
+from feedwell.nn import columns as columns_module
+from feedwell.nn.columns import Columns, Lists, Shared, gathered, write
 
 
 def sample():
@@ -55,7 +56,7 @@ def test_some_rows_only():
 
 def test_written_columns_are_mapped_and_equal(tmp_path):
     columns, _, _ = sample()
-    columns.write(tmp_path / "columns")
+    write(columns.items(), tmp_path / "columns")
     again = Columns.open(tmp_path / "columns")
     rows = torch.tensor([3, 5, 0])
     for name, value in columns.take(rows).items():
@@ -63,6 +64,20 @@ def test_written_columns_are_mapped_and_equal(tmp_path):
     before = {path.name: path.read_bytes() for path in (tmp_path / "columns").iterdir()}
     again["x"][0] = 99.0
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "columns").iterdir()}
+
+
+def test_many_rows_are_mapped_from_files_that_have_no_name(tmp_path, monkeypatch):
+    columns, _, _ = sample()
+    few = gathered(columns.items(), 6, tmp_path)
+    assert few["x"] is columns["x"]
+    monkeypatch.setattr(columns_module, "MAPPED_ROWS", 6)
+    assert gathered(columns.items(), 6, None)["x"] is columns["x"]
+    many = gathered(columns.items(), 6, tmp_path / "new")
+    assert many["x"] is not columns["x"]
+    assert list((tmp_path / "new").iterdir()) == []
+    part, chosen = many.rows(np.array([5, 0, 2])), columns.rows(np.array([5, 0, 2]))
+    for name, value in chosen.take(torch.arange(3)).items():
+        assert torch.equal(part.take(torch.arange(3))[name], value), name
 
 
 def test_what_cannot_be_read_is_told(tmp_path):

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import rankdata
 
 from feedwell.core import registry
@@ -18,7 +19,9 @@ from feedwell.core.needs import FeatureNeed, HistoryNeed
 from feedwell.core.project import ObjectiveConfig
 from feedwell.core.protocols import Histories, RankingRows, Setting
 from feedwell.core.request import History, Request, UserSide
+from feedwell.nn import columns as columns_module
 from feedwell.scorers._inputs import Normaliser, age_buckets
+from tests.nn.kills import counted, kill
 
 KINDS = {
     "click": ObjectiveConfig(events=("view",)),
@@ -271,6 +274,31 @@ def test_training_tells_how_far_it_is():
     part.progress = lambda *args: told.append(args)
     part.fit(world(60))
     assert told[-1] == ("fit ranker; at most 0 s left", 2, 2)
+
+
+def test_a_fit_that_was_killed_goes_on_and_ends_with_the_same_weights(tmp_path, monkeypatch):
+    rows, whole = world(200), made(epochs=3)
+    whole.fit(rows)
+    part, each = made(epochs=3), whole.curves.steps[-1] // 3
+    part.work = tmp_path / "ranker"
+    kill(monkeypatch, 2 * each, lambda: part.fit(rows))
+    steps = counted(monkeypatch)
+    part.fit(rows)
+    assert steps[0] == each, "what was done is not done again"
+    weights = whole._model.network.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in part._model.network.state_dict().items())
+    part.fit(replace(rows, labels={**rows.labels, "dwell": rows.labels["dwell"][::-1]}))
+    assert steps[0] == 4 * each, "other labels are another fit"
+
+
+def test_rows_that_are_mapped_teach_the_same(tmp_path, monkeypatch):
+    rows, parts = world(100), (made(epochs=1), made(epochs=1))
+    parts[0].fit(rows)
+    monkeypatch.setattr(columns_module, "MAPPED_ROWS", 1000)
+    parts[1].work = tmp_path
+    parts[1].fit(rows)
+    p, again = (part.predict(rows) for part in parts)
+    assert all(np.array_equal(p[name], again[name]) for name in p)
 
 
 def test_loss_weights_shift_what_is_learned():

@@ -17,9 +17,11 @@ from feedwell.core.clock import DAY, HOUR, MINUTE
 from feedwell.core.errors import CheckFailed, CorruptArtifact, NotTrained
 from feedwell.core.protocols import Interactions, Setting
 from feedwell.core.request import History, Request, UserSide
+from feedwell.nn import columns as columns_module
 from feedwell.nn.two_tower import AGES, PLACES
 from feedwell.sources import _two_tower_fit
 from feedwell.sources._towers import Columns, ages, places
+from tests.nn.kills import counted, kill
 
 TwoTower = registry.find("source", "two_tower")
 N_ITEMS, N_USERS, NOW = 80, 120, 1_700_000_000_000_000
@@ -86,6 +88,11 @@ def fitted(data=None, setting=SETTING, **options):
     made = TwoTower(TwoTower.Config(**{**SMALL, **options}), setting)
     made.fit(interactions() if data is None else data)
     return made
+
+
+def steps_of(part):
+    """How many steps its training took."""
+    return part.curves.steps[-1]
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +240,32 @@ def test_a_damaged_artifact_is_refused(trained, tmp_path):
     (tmp_path / "two_tower.json").write_text("{}")
     with pytest.raises(CorruptArtifact, match="train again"):
         TwoTower(TwoTower.Config(**SMALL), SETTING).load(tmp_path)
+
+
+def test_a_fit_that_was_killed_goes_on_and_ends_with_the_same_weights(tmp_path, monkeypatch):
+    whole = fitted(epochs=3)
+    part = TwoTower(TwoTower.Config(**{**SMALL, "epochs": 3}), SETTING)
+    part.work = tmp_path / "source.two_tower"
+    kill(monkeypatch, steps_of(whole) * 2 // 3, lambda: part.fit(interactions()))
+    steps = counted(monkeypatch)
+    part.fit(interactions())
+    assert steps[0] == steps_of(whole) // 3, "what was done is not done again"
+    for name, value in whole._model.towers.weights.items():
+        np.testing.assert_array_equal(part._model.towers.weights[name], value)
+    part.fit(interactions(seed=1))
+    assert steps[0] == steps_of(whole) // 3 + steps_of(part), "other data is another fit"
+    folders = [path.name for path in part.work.iterdir()]
+    assert len(folders) == 2
+
+
+def test_samples_that_are_mapped_teach_the_same(tmp_path, monkeypatch):
+    whole = fitted(epochs=1)
+    monkeypatch.setattr(columns_module, "MAPPED_ROWS", 100)
+    part = TwoTower(TwoTower.Config(**{**SMALL, "epochs": 1}), SETTING)
+    part.work = tmp_path
+    part.fit(interactions())
+    for name, value in whole._model.towers.weights.items():
+        np.testing.assert_array_equal(part._model.towers.weights[name], value)
 
 
 def test_towers_that_serve_otherwise_than_trained_are_refused(monkeypatch):

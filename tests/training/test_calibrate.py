@@ -12,6 +12,7 @@ from feedwell.core.protocols import PartConfig, RankingRows, fit
 from feedwell.core.registry import scorer
 from feedwell.pipeline.explain import lines_of
 from feedwell.training.calibrate import calibration_rows, carve_valid, fit_in_order
+from feedwell.training.inputs import Fitting
 from feedwell.training.parts import Parts
 from feedwell.training.rows import Rows
 from tests.training.conftest import shop_events
@@ -27,6 +28,7 @@ class Boastful:
     needs = ()
 
     progress = None
+    work = None
 
     def __init__(self, config, setting):
         self.config = config
@@ -78,10 +80,13 @@ def rows_of(n=4000, seed=0):
     return Rows(ranking=ranking, exposed_N=keys_N % 2 == 0)
 
 
-def test_whoever_fits_for_long_may_tell_how_far_it_is():
+def test_whoever_fits_for_long_may_tell_how_far_it_is_and_has_a_folder_to_go_on_from(tmp_path):
     told = []
-    parts = fit_in_order(replace(PARTS, progress=told.append), rows_of(200), np.arange(200) >= 160)
-    assert parts.fitted["ranker"].progress == told.append
+    parts = replace(PARTS, fitting=Fitting(progress=told.append, work=tmp_path))
+    fitted = fit_in_order(parts, rows_of(200), np.arange(200) >= 160).fitted["ranker"]
+    assert fitted.progress == told.append
+    assert fitted.work == tmp_path / "ranker"
+    assert fit_in_order(PARTS, rows_of(200), np.arange(200) >= 160).fitted["ranker"].work is None
 
 
 def test_each_step_has_its_own_stretch_in_the_order_of_time():

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from feedwell import __version__
 from feedwell.core.errors import CorruptArtifact
+from feedwell.nn.config import LoopConfig, Run
 from feedwell.nn.curves import Curves
 from feedwell.stores.durable import sync_file, write_atomic
 
@@ -43,6 +48,23 @@ class Checkpoint:
     network: Tensors
     optimisers: Tensors
     best: Tensors
+
+
+def own_folder(run: Run, config: LoopConfig, arrays: Mapping[str, NDArray[Any]]) -> Run:
+    """The run with a folder of its own below the one that it has: `arrays` are all that its weights follow from.
+
+    Another value of the data, key, seed or version of a library is another run, so that none goes on from a stale
+    checkpoint; and several runs of one part keep theirs beside each other. Hashing takes about 1 s per GB.
+    """
+    if run.folder is None:
+        return run
+    about = [config.model_dump(mode="json"), run.seed, __version__, torch.__version__, np.__version__]
+    found = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=16)
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        found.update(f"{name} {array.dtype} {array.shape}".encode())
+        found.update(array.reshape(-1).view(np.uint8).data)
+    return replace(run, folder=run.folder / found.hexdigest())
 
 
 class Checkpoints:

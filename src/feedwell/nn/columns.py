@@ -8,9 +8,10 @@ Whole columns gathered per batch gave 7M rows/s here, a loader that asks row by 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import numpy as np
@@ -22,6 +23,8 @@ from feedwell.core.errors import CorruptArtifact, DataError
 
 Batch = Mapping[str, Tensor]
 PADDING = -1
+MAPPED_ROWS = 1_000_000
+"""From so many rows on training data lies in files: below, they fit beside all else that a fit holds in memory."""
 _INDEX = "columns.json"
 
 
@@ -95,26 +98,20 @@ class Columns(Mapping[str, Column]):
             for name, column in self._columns.items()
         }
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything that the columns hold."""
+        return {
+            f"{name}.{key}": value.numpy()
+            for name, column in self._columns.items()
+            for key, value in _parts(column).items()
+            if isinstance(value, Tensor)
+        }
+
     def rows(self, rows_M: NDArray[Any]) -> Columns:
-        """Only those rows, in that order; what is shared stays shared."""
+        """Only those rows, in that order; nothing is copied, so what is mapped stays mapped."""
         rows = torch.from_numpy(np.ascontiguousarray(rows_M))
         rows = torch.nonzero(rows).squeeze(1) if rows.dtype == torch.bool else rows
         return Columns({name: _rows(column, rows) for name, column in self._columns.items()})
-
-    def write(self, folder: Path) -> None:
-        """One `.npy` per array and an index, so that `open` maps them."""
-        folder.mkdir(parents=True, exist_ok=True)
-        index: dict[str, Any] = {}
-        for i, (name, column) in enumerate(self._columns.items()):
-            kept = {"": column} if isinstance(column, Tensor) else dict(vars(column))
-            index[name] = {"kind": type(column).__name__, "options": {}, "arrays": {}}
-            for key, value in kept.items():
-                if isinstance(value, Tensor):
-                    index[name]["arrays"][key] = f"{i}{key}.npy"
-                    np.save(folder / f"{i}{key}.npy", value.numpy(), allow_pickle=False)
-                else:
-                    index[name]["options"][key] = value
-        (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
 
     @staticmethod
     def open(folder: Path) -> Columns:
@@ -124,6 +121,39 @@ class Columns(Mapping[str, Column]):
             return Columns({name: _opened(folder, entry) for name, entry in index.items()})
         except (OSError, ValueError, KeyError) as error:
             raise CorruptArtifact(f"opening training columns in {folder}: {error}; write them again") from error
+
+
+def gathered(columns: Iterable[tuple[str, Column]], n_rows: int, folder: Path | None) -> Columns:
+    """The columns in memory; of `MAPPED_ROWS` rows and more, mapped from files, where there is a folder for them.
+
+    One column is made and written after the other, so memory holds one at a time. The files have no name any more when
+    this returns: whatever becomes of the process, nothing stays behind.
+    """
+    if folder is None or n_rows < MAPPED_ROWS:
+        return Columns(dict(columns))
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder, prefix="columns-") as made:
+        write(columns, Path(made))
+        return Columns.open(Path(made))
+
+
+def write(columns: Iterable[tuple[str, Column]], folder: Path) -> None:
+    """One `.npy` per array and an index, so that `Columns.open` maps them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    index: dict[str, Any] = {}
+    for i, (name, column) in enumerate(columns):
+        index[name] = {"kind": type(column).__name__, "options": {}, "arrays": {}}
+        for key, value in _parts(column).items():
+            if isinstance(value, Tensor):
+                index[name]["arrays"][key] = f"{i}{key}.npy"
+                np.save(folder / f"{i}{key}.npy", value.numpy(), allow_pickle=False)
+            else:
+                index[name]["options"][key] = value
+    (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
+
+
+def _parts(column: Column) -> dict[str, Any]:
+    return {"": column} if isinstance(column, Tensor) else dict(vars(column))
 
 
 def _opened(folder: Path, entry: Mapping[str, Any]) -> Column:
@@ -138,7 +168,7 @@ def _opened(folder: Path, entry: Mapping[str, Any]) -> Column:
 
 def _rows(column: Column, rows_M: Tensor) -> Column:
     if isinstance(column, Tensor):
-        return column[rows_M]
+        return Shared(values_R=column, of_N=rows_M)
     of_M = rows_M if column.of_N is None else column.of_N[rows_M]
     if isinstance(column, Shared):
         return Shared(values_R=column.values_R, of_N=of_M)

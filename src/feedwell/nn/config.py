@@ -40,7 +40,9 @@ def silent(_stage: str, _done: int, _of: int | None) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One training run: what progress calls it, its seed, and the folder of its checkpoints (None: it keeps none).
+    """One training run: what progress calls it, its seed, and the folder that it works in (None: none).
+
+    Its checkpoints lie there, and data that is too large for memory.
 
     Started again with the same folder, data, network and configuration, a run that was killed goes on where its last
     checkpoint stands and ends with the same weights, bit for bit.

@@ -5,7 +5,8 @@ N rows, R requests, T objectives, E events of histories
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from feedwell.core.protocols import Histories, RankingRows
-from feedwell.nn.columns import Column, Columns, Lists, Shared
+from feedwell.nn.checkpoint import own_folder
+from feedwell.nn.columns import Batch, Column, Columns, Lists, Shared, gathered
 from feedwell.nn.config import LoopConfig, Run
 from feedwell.nn.curves import Curves
 from feedwell.nn.export import require_parity, to_onnx
@@ -34,12 +36,17 @@ from feedwell.scorers._rows import Matrix, columns_of
 _CHECKED_ROWS = (1, 2, 500)
 
 
-def columns_of_rows(rows: RankingRows, inputs: Fitted, histories: Histories, length: int) -> Columns:
-    """The network's inputs for ranking rows; what is a request's is kept once per request."""
+def columns_of_rows(
+    rows: RankingRows, inputs: Fitted, histories: Histories, length: int, folder: Path | None
+) -> Columns:
+    """The network's inputs for ranking rows, in memory or mapped from files (`gathered`)."""
+    return gathered(_columns(rows, inputs, histories, length), len(rows), folder)
+
+
+def _columns(rows: RankingRows, inputs: Fitted, histories: Histories, length: int) -> Iterator[tuple[str, Column]]:
+    """One after the other; what is a request's is kept once per request."""
     n_requests = len(histories.indptr_R) - 1
     of_N = torch.from_numpy(np.ascontiguousarray(rows.group_N))
-    user_numbers, user_rows = inputs.read(inputs.user, _per_request(rows, inputs.user.names, n_requests))
-    item_numbers, item_rows = inputs.read(inputs.item, columns_of(rows, inputs.item.names))
     t_R = np.zeros(n_requests, np.int64)
     t_R[rows.group_N] = rows.t_N
     age_E = np.repeat(t_R, np.diff(histories.indptr_R)) - histories.at_E
@@ -48,17 +55,16 @@ def columns_of_rows(rows: RankingRows, inputs: Fitted, histories: Histories, len
         indptr_R = torch.from_numpy(histories.indptr_R.astype(np.int64))
         return Lists(indptr_R=indptr_R, values=torch.from_numpy(values_E), length=length, of_N=of_N)
 
-    columns: dict[str, Column] = {
-        "user_numbers": Shared(values_R=torch.from_numpy(user_numbers), of_N=of_N),
-        "user_rows": Shared(values_R=torch.from_numpy(user_rows), of_N=of_N),
-        "history": lists(inputs.item_rows(histories.keys_E)),
-        "types": lists(histories.type_E.astype(np.int64)),
-        "ages": lists(age_buckets(age_E)),
-        "item_numbers": torch.from_numpy(item_numbers),
-        "item_rows": torch.from_numpy(item_rows),
-        "item": torch.from_numpy(inputs.item_rows(rows.item_N)),
-    }
-    return Columns(columns)
+    user_numbers, user_rows = inputs.read(inputs.user, _per_request(rows, inputs.user.names, n_requests))
+    yield "user_numbers", Shared(values_R=torch.from_numpy(user_numbers), of_N=of_N)
+    yield "user_rows", Shared(values_R=torch.from_numpy(user_rows), of_N=of_N)
+    yield "history", lists(inputs.item_rows(histories.keys_E))
+    yield "types", lists(histories.type_E.astype(np.int64))
+    yield "ages", lists(age_buckets(age_E))
+    yield "item", torch.from_numpy(inputs.item_rows(rows.item_N))
+    item_numbers, item_rows = inputs.read(inputs.item, columns_of(rows, inputs.item.names))
+    yield "item_numbers", torch.from_numpy(item_numbers)
+    yield "item_rows", torch.from_numpy(item_rows)
 
 
 def _per_request(rows: RankingRows, names: Sequence[str], n_requests: int) -> Matrix:
@@ -87,6 +93,8 @@ def train(
         {**columns, "y": torch.from_numpy(targets.y_NT), "w": torch.from_numpy(weight_N.astype(np.float32))}
     )
     weight_T = torch.from_numpy(targets.weight_T)
+    of_rows = {"known": known_N, "valid": valid_N, "weight_T": targets.weight_T, "kinds": np.array(targets.kinds)}
+    run = own_folder(run, config, every.arrays() | of_rows)
 
     def loss(batch: Mapping[str, Tensor]) -> Tensor:
         losses_BT = objective_losses(made(batch), batch["y"], targets.kinds)
@@ -130,11 +138,14 @@ def score_rows(network: Network, columns: Columns, batch: int = 4096) -> NDArray
     return np.concatenate(parts)
 
 
-def export(network: Network, columns: Columns) -> tuple[Graph, Graph]:
-    """(encode_user, score) as graphs; CheckFailed if one is not equal to the network on rows of `columns`."""
+def sample(columns: Columns) -> Batch:
+    """The rows on which a graph is held against the network."""
+    return columns.take(torch.arange(min(columns.n_rows, max(_CHECKED_ROWS))))
+
+
+def export(network: Network, batch: Batch) -> tuple[Graph, Graph]:
+    """(encode_user, score) as graphs; CheckFailed if one is not equal to the network on the rows of `batch`."""
     network.eval()
-    rows = torch.arange(min(columns.n_rows, max(_CHECKED_ROWS)))
-    batch = columns.take(rows)
     users = {name: batch[name][:1] for name in USER_INPUTS}
     with torch.no_grad():
         state = dict(zip(STATE, network.encode_user(**users), strict=True))

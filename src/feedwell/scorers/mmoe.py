@@ -125,6 +125,8 @@ class Mmoe:
         self.config = config
         self._setting = setting
         self.progress: Progress = silent
+        self.work: Path | None = None
+        """Where a fit keeps its checkpoints, and data too large for memory."""
         self._model: _Model | None = None
         self._events = config.history_events or _event_types(setting)
         self._history = HistoryNeed(self._events, max(1, config.history))
@@ -166,22 +168,23 @@ class Mmoe:
         if model.network is not None:
             from feedwell.scorers._mmoe_training import columns_of_rows, score_rows
 
-            columns = columns_of_rows(rows, model.inputs, self._histories(rows), self._history.n)
+            columns = columns_of_rows(rows, model.inputs, self._histories(rows), self._history.n, self.work)
             return _linked(model, score_rows(model.network, columns))
         return self._predict_by_request(model, rows)
 
     def fit(self, rows: RankingRows) -> None:
         from feedwell.scorers._mmoe_network import Architecture, Network, TorchEngine
-        from feedwell.scorers._mmoe_training import columns_of_rows, train
+        from feedwell.scorers._mmoe_training import columns_of_rows, sample, train
 
         rows = self._known_rows(rows)
         made = heads(rows, self._setting)
         inputs = self._fit_inputs(rows)
         targets = _targets(made, len(rows), self.config.loss_weights)
-        columns = columns_of_rows(rows, inputs, self._histories(rows), self._history.n)
+        columns = columns_of_rows(rows, inputs, self._histories(rows), self._history.n, self.work)
         architecture = Architecture(**{name: getattr(self.config, name) for name in Architecture.__dataclass_fields__})
         sizes = inputs.sizes(len(self._events), len(made))
-        run = Run(name=f"fit {self._setting.name}", seed=self._setting.seed, progress=self.progress)
+        name = f"fit {self._setting.name}"
+        run = Run(name=name, seed=self._setting.seed, folder=self.work, progress=self.progress)
         network, curves = train(columns, targets, rows, lambda: Network(sizes, architecture), self.config, run)
         self._model = _Model(
             names=tuple(n for n in rows.feature_names if n in (*inputs.user.names, *inputs.item.names)),
@@ -192,7 +195,7 @@ class Mmoe:
             engine=TorchEngine(network),
             curves=curves,
             network=network,
-            sample=columns,
+            sample=sample(columns),
         )
 
     def save(self, folder: Path) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from feedwell.core.errors import CheckFailed
 from feedwell.core.rng import stream
-from feedwell.nn.columns import Batch, Columns
+from feedwell.nn.checkpoint import own_folder
+from feedwell.nn.columns import Batch, Columns, gathered
 from feedwell.nn.config import Run
 from feedwell.nn.curves import Curves
 from feedwell.nn.loop import Data, fit_network, seeded
@@ -58,6 +59,7 @@ def train(config: TwoTower.Config, items: Items, events: Events, run: Run) -> tu
     """The trained towers as serving has them, checked to be equal to torch's; and how training went."""
     sizes = sizes_of(config, items, events)
     samples = _samples(config, events)
+    samples = gathered(samples.items(), samples.n_rows, run.folder)
     with seeded(run.seed):
         network = Network(sizes, config.temperature, config.dropout)
     if not samples.n_rows:
@@ -65,6 +67,7 @@ def train(config: TwoTower.Config, items: Items, events: Events, run: Run) -> tu
     loss = Loss(config, network, items, events, samples)
     valid_N = _valid(config, loss.at_N, run.seed)
     data = Data(train=samples.rows(~valid_N), valid=samples.rows(valid_N) if valid_N.any() else None)
+    run = own_folder(run, config, {**_arrays(items), **_arrays(events)})
     curves = fit_network(network, loss, data, config, run)
     towers = _towers(network)
     _require_parity(network, towers, loss, samples)
@@ -82,6 +85,10 @@ def sizes_of(config: TwoTower.Config, items: Items, events: Events) -> Sizes:
         user_numbers=events.numbers_EF.shape[1],
         user_categories=events.category_sizes,
     )
+
+
+def _arrays(data: Items | Events) -> dict[str, NDArray[Any]]:
+    return {f"{type(data).__name__}.{name}": np.asarray(value) for name, value in vars(data).items()}
 
 
 def _samples(config: TwoTower.Config, events: Events) -> Columns:

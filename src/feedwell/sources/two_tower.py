@@ -151,6 +151,8 @@ class TwoTower:
         self.curves = Curves()
         self._setting = setting
         self.progress: Progress = silent
+        self.work: Path | None = None
+        """Where a fit keeps its checkpoints, and data too large for memory."""
         self._events = positive_events(config.events, setting)
         self._need = HistoryNeed(self._events, config.history)
         self._user_columns = setting.user_columns if config.user_columns is None else config.user_columns
@@ -213,7 +215,7 @@ class TwoTower:
                 category_EC=category_EC,
                 category_sizes=users.sizes,
             ),
-            Run(name=f"fit {self._setting.name}", seed=self._setting.seed, progress=self.progress),
+            Run(name=f"fit {self._setting.name}", seed=self._setting.seed, folder=self.work, progress=self.progress),
         )
         self._model = _Model(
             shelf=_shelf(towers, keys_I, id_I, static_IS, category_IC),

@@ -28,7 +28,7 @@ def fit_in_order(sources: Parts, rows: Rows, calibrate_N: NDArray[np.bool_], *, 
     """Rankers fitted on the rows before those marked, the last `stopping` of these by time watching for the stop; then
     their calibration on the marked ones. Where marks leave nothing on one side, the last fifth by time is marked."""
     before, after = _in_order(rows, calibrate_N, stopping)
-    rankers = fit_rankers(sources.project, sources.features, before.ranking, sources.progress)
+    rankers = fit_rankers(sources.project, sources.features, before.ranking, sources.fitting)
     return fit_calibration(rankers, after.ranking)
 
 

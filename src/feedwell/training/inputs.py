@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -34,10 +35,23 @@ def silent(_stage: str, _done: int, _of: int | None) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fitting:
+    """What a part that fits for long is given beside its data: whom it tells how far it is, and a folder (`work`) for
+    what a killed fit goes on from and for what is too large for memory; None: neither."""
+
+    progress: Progress = silent
+    work: Path | None = None
+
+
+ALONE = Fitting()
+"""Nobody is told, nothing is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inputs:
     """What `train` reads and writes. The caller has sealed the log: batch work reads segments only.
 
-    `records` None: nothing was served yet. `progress` is told each stage and how far it is.
+    `records` None: nothing was served yet. `progress` is told each stage and how far it is; `work` is for fits.
     """
 
     project: Project
@@ -47,7 +61,12 @@ class Inputs:
     clock: Clock
     records: Records | None = None
     progress: Progress = silent
+    work: Path | None = None
     engine: LocalEngine = field(default_factory=LocalEngine)
+
+    @property
+    def fitting(self) -> Fitting:
+        return Fitting(progress=self.progress, work=self.work)
 
     def view(self, until: int | None = None) -> LogView:
         """The sealed log as SQL, without forgotten users."""

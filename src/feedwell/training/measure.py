@@ -88,7 +88,7 @@ def measure(
     if project.ranker is not None:
         learned = _learn(inputs, events, cut, shown, span_X, laps)
     inputs.progress("fit sources on all before the test", 0, None)
-    parts = fit_sources(project, fit_data(inputs, events, cut, _TEST), inputs.progress)
+    parts = fit_sources(project, fit_data(inputs, events, cut, _TEST), inputs.fitting)
     if learned.rankers is not None:
         parts = parts.with_rankers(learned.rankers)
     laps.end("sources on all before the test")
@@ -143,7 +143,7 @@ def _learn(
     """Sources on the first span, the rows of the spans after it, and the rankers and curves that learn from these."""
     project = inputs.project
     inputs.progress("fit sources on the first span", 0, None)
-    first = fit_sources(project, fit_data(inputs, events, cut, 1), inputs.progress)
+    first = fit_sources(project, fit_data(inputs, events, cut, 1), inputs.fitting)
     require_causal(inputs, first, shown, span_X)
     laps.end("sources on the first span")
     rows = training_rows(inputs, first, events, cut, shown, span_X)

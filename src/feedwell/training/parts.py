@@ -18,7 +18,7 @@ from feedwell.pipeline.compile import (
     part_names,
     retrieval_features,
 )
-from feedwell.training.inputs import Cost, Progress, measured, silent
+from feedwell.training.inputs import ALONE, Cost, Fitting, measured
 
 RANKER = "ranker"
 RANKERS = ("light", RANKER)
@@ -35,7 +35,7 @@ class Parts:
     features: FeatureSet
     fitted: Mapping[str, Any]
     cost: Mapping[str, Cost]
-    progress: Progress = silent
+    fitting: Fitting = ALONE
 
     def with_rankers(self, rankers: Parts) -> Parts:
         """These with the rankers of others."""
@@ -60,7 +60,7 @@ class Parts:
         return found if calibration is None or not calibrated else calibration.calibrated(found)
 
 
-def fit_sources(project: Project, data: Interactions, progress: Progress = silent) -> Parts:
+def fit_sources(project: Project, data: Interactions, fitting: Fitting = ALONE) -> Parts:
     """Every source that learns, fitted; filters, slates and live sources have nothing to fit."""
     fitted, costs = {}, {}
     for name in part_names(project):
@@ -69,18 +69,18 @@ def fit_sources(project: Project, data: Interactions, progress: Progress = silen
         part = make_part(project, name)
         if learns(part):
             with measured() as cost:
-                _told(part, progress).fit(data)
+                _given(part, name, fitting).fit(data)
             fitted[name], costs[name] = part, cost
-    return Parts(project=project, features=compile_features(project), fitted=fitted, cost=costs, progress=progress)
+    return Parts(project=project, features=compile_features(project), fitted=fitted, cost=costs, fitting=fitting)
 
 
-def fit_rankers(project: Project, features: FeatureSet, rows: RankingRows, progress: Progress = silent) -> Parts:
+def fit_rankers(project: Project, features: FeatureSet, rows: RankingRows, fitting: Fitting = ALONE) -> Parts:
     """The declared rankers, light and heavy, fitted on the same rows."""
     fitted, costs = {}, {}
     for name in (name for name in RANKERS if name in part_names(project)):
         part = make_part(project, name)
         with measured() as cost:
-            _told(part, progress).fit(rows)
+            _given(part, name, fitting).fit(rows)
         fitted[name], costs[name] = part, cost
     return Parts(project=project, features=features, fitted=fitted, cost=costs)
 
@@ -94,10 +94,12 @@ def fit_calibration(rankers: Parts, rows: RankingRows) -> Parts:
     return replace(rankers, fitted=fitted, cost=costs)
 
 
-def _told(part: Any, progress: Progress) -> Any:
-    """The part; one that fits for long has an attribute `progress` to tell how far it is."""
+def _given(part: Any, name: str, fitting: Fitting) -> Any:
+    """The part; one that fits for long has an attribute `progress` to tell how far it is, and `work` for a folder."""
     if hasattr(part, "progress"):
-        part.progress = progress
+        part.progress = fitting.progress
+    if hasattr(part, "work") and fitting.work is not None:
+        part.work = fitting.work / name
     return part
 
 

@@ -87,7 +87,7 @@ def _refit(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured) -> R
     """Sources on everything; the ranker on the rows of all spans, the stretch before the last kept for early stopping,
     the last for calibration."""
     project = inputs.project
-    final = fit_sources(project, fit_data(inputs, events, cut, 4), inputs.progress)
+    final = fit_sources(project, fit_data(inputs, events, cut, 4), inputs.fitting)
     if found.train is None or found.test is None:
         return Refit(parts=final, positives={}, shift={})
     rows, _ = servable(join([found.train, found.test]))

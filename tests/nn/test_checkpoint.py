@@ -1,0 +1,47 @@
+"""The folder of a run: the same run finds it again, any other has its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from feedwell.nn import checkpoint
+from feedwell.nn.checkpoint import own_folder
+from feedwell.nn.config import LoopConfig, Run
+
+CONFIG = LoopConfig(epochs=3)
+DATA = {"x": np.arange(6.0).reshape(2, 3), "ids": np.array([4, 7]), "none": np.empty((0, 2)), "kinds": np.array(["a"])}
+RUN = Run(name="fit ranker", seed=5, folder=Path("work"))
+
+
+def folder(run=RUN, config=CONFIG, **changes):
+    return own_folder(run, config, {**DATA, **changes}).folder
+
+
+def test_the_same_run_has_the_same_folder():
+    assert folder() == folder(x=DATA["x"].copy())
+    assert folder().parent == RUN.folder
+    assert folder() == own_folder(RUN, CONFIG, dict(reversed(DATA.items()))).folder
+
+
+def test_whatever_differs_makes_another(monkeypatch):
+    x = DATA["x"].copy()
+    x[1, 2] += 1e-12
+    made = [
+        folder(),
+        folder(x=x),
+        folder(x=DATA["x"].reshape(3, 2)),
+        folder(x=DATA["x"].astype(np.float32)),
+        folder(kinds=np.array(["b"])),
+        folder(more=np.empty(0)),
+        folder(config=LoopConfig(epochs=4)),
+        folder(run=replace(RUN, seed=6)),
+    ]
+    monkeypatch.setattr(checkpoint, "__version__", "99")
+    assert len({*made, folder()}) == len(made) + 1
+
+
+def test_without_a_folder_there_is_none():
+    assert folder(run=replace(RUN, folder=None)) is None
