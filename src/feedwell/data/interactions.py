@@ -14,7 +14,7 @@ from feedwell.core.objective import where_sql
 from feedwell.core.project import ObjectiveConfig, Project
 from feedwell.core.protocols import Interactions
 from feedwell.core.request import Keys
-from feedwell.data.log_view import DID, MOMENT, LogView, situated
+from feedwell.data.log_view import DID, MOMENT, LogView, next_undo, quoted, situated, sql_list
 from feedwell.data.split import NEVER, Spans
 
 
@@ -113,13 +113,8 @@ FROM {situated} e LEFT JOIN undo u ON u."offset" = e."offset"
 WHERE {did} ORDER BY e.available_at, e."offset"
 """
 
-# The next undo in one pass over what a user did with an object: a join of all that they did with all that they undid
-# is quadratic in a long history once there are two kinds of undo.
 _UNDONE = """
-SELECT "offset", type, min(CASE WHEN type = '{undo}' THEN available_at END) OVER (
-    PARTITION BY "user", "{key}" ORDER BY available_at, "offset" ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
-) AS undone_at
-FROM log WHERE "user" >= 0 AND type IN ('{do}', '{undo}') QUALIFY type = '{do}'
+SELECT "offset", type, {undone_at} AS undone_at FROM log WHERE "user" >= 0 AND type IN {both} QUALIFY type = {do}
 """
 
 
@@ -127,6 +122,6 @@ def _undone(project: Project) -> str:
     """offset, undone_at: what takes what back and when, the same user on the object that the event type is about."""
     told = []
     for name, undo in project.undone_by.items():
-        do, by, key = name.replace("'", "''"), undo.replace("'", "''"), project.event[name].object
-        told.append(_UNDONE.format(do=do, undo=by, key=key))
+        undone_at = next_undo(undo, project.objects_of(name))
+        told.append(_UNDONE.format(undone_at=undone_at, both=sql_list([name, undo]), do=quoted(name)))
     return " UNION ALL ".join(told) or 'SELECT NULL::BIGINT AS "offset", NULL::BIGINT AS undone_at'

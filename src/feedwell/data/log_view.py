@@ -55,7 +55,7 @@ class LogView:
         if not self.segments:
             connection.register("stored", event_schema(self.entities).empty_table())
         else:
-            files = ", ".join(_quote(str(path)) for path in self.segments)
+            files = ", ".join(quoted(str(path)) for path in self.segments)
             connection.execute(f"CREATE VIEW stored AS SELECT * FROM read_parquet([{files}], union_by_name = true)")
         return {row[0] for row in connection.execute("DESCRIBE stored").fetchall()}
 
@@ -95,12 +95,24 @@ def situated(project: Project) -> str:
     FROM log WHERE ({DID}) OR ("user" >= 0 AND type IN {sql_list(project.data.exposure)})))"""
 
 
+def next_undo(undo: str, entity: str) -> str:
+    """SQL: when an event is next taken back by one of that type, the same user on the same object; null: not.
+
+    In one pass over what a user did with an object: a join of all that they did with all that they undid is quadratic
+    in a long history. From the last backwards, because a frame that only grows is kept as it goes (1M events of one
+    user and object: 0.4 CPU-s; over what follows, 5).
+    """
+    return f"""min(CASE WHEN type = {quoted(undo)} THEN available_at END) OVER (PARTITION BY "user", "{entity}"
+        ORDER BY available_at DESC, "offset" DESC ROWS UNBOUNDED PRECEDING)"""
+
+
 def sql_list(values: Sequence[str]) -> str:
     """`('a', 'b')` for IN; an empty sequence matches nothing."""
-    return "(" + ", ".join(_quote(v) for v in values) + ")" if values else "(NULL)"
+    return "(" + ", ".join(quoted(v) for v in values) + ")" if values else "(NULL)"
 
 
-def _quote(text: str) -> str:
+def quoted(text: str) -> str:
+    """The text as a SQL literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
