@@ -129,6 +129,20 @@ class ValueIsKey(Part):
         return {"buy": candidates.keys_N / 1000.0}
 
 
+@scorer("test_reads_the_catalog")
+class ReadsTheCatalog(Part):
+    """Values an item by whether it was told of its catalog row."""
+
+    catalog_offset = -1
+
+    def __call__(self, request: Request, candidates: Candidates) -> Any:
+        known = request.deltas.get("ranker", ())
+        return {"value": np.array([float(key in known) for key in candidates.keys_N.tolist()])}
+
+    def grown(self, rows: CatalogTable, delta: frozenset[int] | None) -> frozenset[int]:
+        return (delta or frozenset()) | set(rows.keys_M.tolist())
+
+
 @scorer("test_scorer_breaks")
 class ScorerBreaks(Part):
     def __call__(self, request: Request, candidates: Candidates) -> Any:

@@ -55,6 +55,19 @@ def test_a_new_item_is_retrieved_once_the_state_knows_it(shops: Callable[..., Sh
     assert after.record.catalog_offset == after.record.state_offset > before.record.catalog_offset >= 0
 
 
+def test_a_ranker_may_follow_the_catalog_too(shops: Callable[..., Shop]) -> None:
+    shop = shops(PROJECT + '\n[ranker]\nkind = "test_reads_the_catalog"\n')
+    shop.put(item("brand new", price=3.0, creator="c1"))
+    assert shop.ask("u1").record.catalog_offset == -1
+    shop.path.follow_catalog()
+    answer = shop.ask("u1", among=["i1", "brand new"], explore=False)
+    assert answer.record.catalog_offset >= 0
+    value = dict(zip(answer.item_ids, answer.record.predictions["value"], strict=True))
+    assert value == {"i1": 1.0, "brand new": 1.0}
+    again = replay_from_log(shop.compiled.base, answer.record, shop.log)
+    assert differences(answer.record, again.record) == []
+
+
 def test_what_filters_rule_out_stays_out_however_new(shops: Callable[..., Shop]) -> None:
     shop = shops(FOLLOWING)
     shop.put(item("stale", price=1.0, creator="c1", expires_at=NOW - SECOND))

@@ -14,7 +14,9 @@ from feedwell.core.protocols import PartConfig, serve
 from feedwell.core.registry import source
 from feedwell.data.interactions import user_events
 from feedwell.data.split import spans
-from feedwell.training.fit_data import fit_data
+from feedwell.training.fit_data import fit_data, ranked_items
+from feedwell.training.parts import fit_sources
+from feedwell.training.training_rows import labelled_exposures, training_rows
 
 from .conftest import START, shop_events
 
@@ -71,8 +73,9 @@ def made(shop, tmp_path):
     (tmp_path / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in items))
     (tmp_path / "users.jsonl").write_text(json.dumps({"user_id": "u1", "age": 40}) + "\n")
 
-    def make(learner="[source.test_learner]\n"):
-        workspace = shop(("\n[source.popular]\n", CATALOG + "\n" + learner + "\n[source.plain]\nkind = 'popular'\n"))
+    def make(learner="[source.test_learner]\n", changes=()):
+        parts = CATALOG + "\n" + learner + "\n[source.plain]\nkind = 'popular'\n"
+        workspace = shop(("\n[source.popular]\n", parts), *changes)
         inputs = workspace.training_inputs()
         view = inputs.view()
         events, cut = user_events(view, workspace.project), spans(view, workspace.project.split)
@@ -124,6 +127,28 @@ def test_a_feature_that_is_not_the_users_is_refused(made):
     inputs, events, cut = made('[source.test_learner]\nfeature = "item_buys"\n')
     with pytest.raises(UsageError, match=r"item_buys.*user_views"):
         fit_data(inputs, events, cut, 1)
+
+
+def test_a_ranker_that_reads_what_items_say_is_given_the_catalog(made):
+    plain, _, _ = made()
+    assert not len(ranked_items(plain).table)
+    told = 'kind = "mmoe"\nembed = "hashing"'
+    inputs, events, cut = made(changes=(('kind = "xgboost"\nn_trees = 20\nthreads = 1', told),))
+    until = int(cut.cut_U3[0, 1])
+    items = ranked_items(inputs, until)
+    assert items.table.at_M.max() < until == items.until
+    assert items.offset == -1
+    whole = ranked_items(inputs)
+    assert len(items.table) < len(whole.table) == 40
+    assert whole.until > whole.table.at_M.max()
+    assert whole.offset == inputs.log.high_water()[0]
+    first = fit_sources(inputs.project, fit_data(inputs, events, cut, 1))
+    shown = labelled_exposures(inputs, events, cut)
+    span_X = cut.span(shown["user"].to_numpy(), shown["moment"].to_numpy())
+    rows = training_rows(inputs, first, events, cut, shown, span_X).ranking
+    assert 0 < len(rows.items.table) < 40
+    assert rows.items.table.at_M.max() < rows.items.until == rows.t_N.max()
+    assert rows.take(np.arange(3)).items is rows.items
 
 
 def test_rows_that_come_after_the_fit_are_those_that_the_offset_leaves(made):

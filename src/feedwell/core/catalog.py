@@ -42,6 +42,15 @@ class CatalogTable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CatalogAsOf:
+    """The rows that were available before `until` (µs). `offset`: up to where the log's are in it; -1: not known."""
+
+    table: CatalogTable = field(default_factory=CatalogTable)
+    until: int = 0
+    offset: int = -1
+
+
+@dataclass(frozen=True, kw_only=True)
 class Deltas:
     """What parts that follow the catalog know beyond their artifacts, as of an offset of the log. Never changed."""
 
@@ -54,7 +63,7 @@ NO_DELTAS = Deltas()
 
 @runtime_checkable
 class FollowsCatalog(Protocol):
-    """A source that retrieves items whose catalog rows came after its artifact, without being trained again.
+    """A part that knows items whose catalog rows came after its artifact, without being trained again.
 
     The part never changes: `grown` makes a new, immutable delta of the previous one (None: none yet) and the rows that
     are new or changed, off the request path; a request brings the newest in `Request.deltas[name]`.
@@ -66,3 +75,8 @@ class FollowsCatalog(Protocol):
         ...
 
     def grown(self, rows: CatalogTable, delta: Any | None) -> Any: ...
+
+
+def follows(part: Any) -> bool:
+    """Whether the part is told of catalog rows; where its configuration decides, an attribute `follows` says so."""
+    return isinstance(part, FollowsCatalog) and bool(getattr(part, "follows", True))

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic import Field as _Field
 
 from feedwell.core.candidates import Candidates, Float, Retrieved
-from feedwell.core.catalog import CatalogTable
+from feedwell.core.catalog import CatalogAsOf, CatalogTable
 from feedwell.core.needs import HistoryNeed, Need
 from feedwell.core.request import NO_KEYS, Keys, Request
 
@@ -120,7 +120,8 @@ class RankingRows:
     `user_N`, `item_N` and `t_N` say whose, what and when (µs); `histories` what each request's user had done by then,
     exactly as serving would have read it at t. Empty: whoever made the rows does not know. `user_features` are those
     of `feature_names` that are read once for the requester, alike in all rows of a request.
-    `predictions`: objective → the fitted ranker's p_N, for what is fitted on top of it.
+    `predictions`: objective → the fitted ranker's p_N, for what is fitted on top of it. `items`: the catalog as of the
+    rows' end, where a ranker asks for it.
     """
 
     features_NF: NDArray[np.float32]
@@ -135,6 +136,7 @@ class RankingRows:
     t_N: Keys = field(default_factory=lambda: NO_KEYS)
     histories: Mapping[HistoryNeed, Histories] = field(default_factory=dict)
     user_features: tuple[str, ...] = ()
+    items: CatalogAsOf = field(default_factory=CatalogAsOf)
 
     def __len__(self) -> int:
         return len(self.features_NF)

@@ -61,7 +61,7 @@ class SlateRecord:
 
     `epoch`, `state_offset` (the projector's) and `tail_offset` (the request's own user's) say exactly which events the
     features saw; `features` are float32 as scored; `counts` is the exact accounting of where every candidate went;
-    `catalog_offset` is up to where sources had followed the catalog beyond their artifacts (-1: none does);
+    `catalog_offset` is up to where parts had followed the catalog beyond their artifacts (-1: none does);
     `widths` says which sources answered, each at which share of its k; `draws` holds what each slot was drawn from;
     `among` are the candidates that the caller brought (None: the sources were asked), `ignored_filters` what it waived;
     `shown` False: ranked for a caller who shows it later or never, so that its slots are no exposures.

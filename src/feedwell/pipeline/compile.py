@@ -64,6 +64,12 @@ class Pipeline:
         return {**self.early_filters, **self.late_filters}
 
     @property
+    def followers(self) -> Mapping[str, Any]:
+        """The parts that may follow the catalog: sources and rankers."""
+        rankers = {"light": self.light, "ranker": self.ranker}
+        return {**self.sources, **{name: part for name, part in rankers.items() if part is not None}}
+
+    @property
     def seed(self) -> int:
         return self.project.project.seed
 
@@ -279,11 +285,11 @@ class Compiled:
             return self._by_overlay[key]
 
     @property
-    def sources(self) -> Mapping[str, Source]:
-        """The sources of all overlays compiled so far; one name is one artifact, whatever its `serve` keys."""
+    def followers(self) -> Mapping[str, Any]:
+        """The sources and rankers of all overlays compiled so far; a name is one artifact whatever its `serve` keys."""
         with self._lock:
             pipelines = list(self._by_overlay.values())
-        return {name: part for pipeline in reversed(pipelines) for name, part in pipeline.sources.items()}
+        return {name: part for pipeline in reversed(pipelines) for name, part in pipeline.followers.items()}
 
     def warm(self) -> int:
         """Compiles every surface and arm now, so that no request pays for it; how many there are."""

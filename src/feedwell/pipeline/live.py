@@ -1,4 +1,4 @@
-"""LiveCatalog: what sources make of catalog rows that are newer than their artifacts, kept beside the request path.
+"""LiveCatalog: what parts make of catalog rows that are newer than their artifacts, kept beside the request path.
 
 One thread brings rows, any number of requests read `now`: a value that never changes, swapped by one assignment.
 """
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feedwell.core import columns as c
-from feedwell.core.catalog import NO_DELTAS, Deltas, FollowsCatalog
+from feedwell.core.catalog import NO_DELTAS, Deltas, FollowsCatalog, follows
 from feedwell.core.event import catalog_type
 from feedwell.core.project import Project
 from feedwell.core.telemetry import Telemetry
@@ -23,9 +23,9 @@ from feedwell.data.catalog import catalog_table
 from feedwell.pipeline.contained import Contained
 
 ENTITY = "item"
-"""What sources retrieve."""
+"""What sources retrieve and rankers score."""
 _LONGEST_REST = 255
-"""How many looks at the catalog a source that keeps failing sits out, at most: about 13 s in a server."""
+"""How many looks at the catalog a part that keeps failing sits out, at most: about 13 s in a server."""
 _log = logging.getLogger("feedwell.catalog")
 
 
@@ -34,17 +34,17 @@ class Log(Protocol):
 
 
 class LiveCatalog:
-    """The deltas of all sources that follow the catalog.
+    """The deltas of all parts that follow the catalog.
 
-    A source that fails keeps the delta that it had and is given the same rows again, with twice as many looks between
-    each time: `catalog_failed` counts, so that nobody takes it for a source without new items.
+    A part that fails keeps the delta that it had and is given the same rows again, with twice as many looks between
+    each time: `catalog_failed` counts, so that nobody takes it for a part without new items.
     """
 
     def __init__(
-        self, sources: Callable[[], Mapping[str, Any]], project: Project, telemetry: Telemetry | None = None
+        self, parts: Callable[[], Mapping[str, Any]], project: Project, telemetry: Telemetry | None = None
     ) -> None:
         self.now: Deltas = NO_DELTAS
-        self._sources, self._project = sources, project
+        self._parts, self._project = parts, project
         self._telemetry = telemetry or Telemetry()
         self._upto: dict[str, int] = {}
         self._failures: dict[str, int] = {}
@@ -53,7 +53,7 @@ class LiveCatalog:
 
     @property
     def followers(self) -> dict[str, FollowsCatalog]:
-        return {name: part for name, part in self._sources().items() if isinstance(part, FollowsCatalog)}
+        return {name: part for name, part in self._parts().items() if follows(part)}
 
     def catch_up(self, log: Log, upto_offset: int) -> None:
         """Takes in what the log holds up to that offset: the state's, so that filters know whatever is retrieved."""

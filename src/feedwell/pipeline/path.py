@@ -126,7 +126,7 @@ class RequestPath:
         self._open_reader = open_reader
         self._clock = clock
         self._secret = secret
-        self.live = LiveCatalog(lambda: compiled.sources, compiled.project, telemetry)
+        self.live = LiveCatalog(lambda: compiled.followers, compiled.project, telemetry)
         self._served = served if compiled.project.serving.log_served else None
 
     @property
@@ -168,7 +168,7 @@ class RequestPath:
         )
 
     def follow_catalog(self) -> None:
-        """Sources learn of the items that the state knows by now. Takes its time: never on a request's thread."""
+        """Parts learn of the items that the state knows by now. Takes its time: never on a request's thread."""
         if self.live.followers:
             with self._open_reader() as reader:
                 offset = reader.state_offset

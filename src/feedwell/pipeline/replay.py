@@ -78,7 +78,7 @@ def ask_of(record: SlateRecord, *, trace: bool = False) -> Ask:
 def replay_trace(pipeline: Pipeline, record: SlateRecord, trace: dict[str, Any], log: Log | None = None) -> Answer:
     """The traced request run again from what it read then; compare with `differences`.
 
-    Sources that follow the catalog need the log too: a trace does not hold the items that they knew.
+    Parts that follow the catalog need the log too: a trace does not hold the items that they knew.
     """
     ask = replace(ask_of(record, trace=True), context=trace["context"])
     if log is not None:
@@ -197,8 +197,8 @@ def _deltas(pipeline: Pipeline, record: SlateRecord, log: Log) -> Deltas:
 
 
 def live_of(pipeline: Pipeline) -> LiveCatalog:
-    """What the pipeline's sources know of the catalog beyond their artifacts: nothing yet."""
-    return LiveCatalog(lambda: pipeline.sources, pipeline.project)
+    """What the pipeline's parts know of the catalog beyond their artifacts: nothing yet."""
+    return LiveCatalog(lambda: pipeline.followers, pipeline.project)
 
 
 def _tail(log: Log, record: SlateRecord) -> pa.Table:

@@ -37,6 +37,7 @@ class Sizes:
     n_items: int
     n_types: int
     n_objectives: int
+    content: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

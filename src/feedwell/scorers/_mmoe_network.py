@@ -19,6 +19,7 @@ from feedwell.scorers._inputs import N_AGES, Array, Sizes
 
 USER_INPUTS = ("user_numbers", "user_rows", "history", "types", "ages")
 ITEM_INPUTS = ("item_numbers", "item_rows", "item")
+"""And "content", where the network reads what items say."""
 STATE = ("user", "keys", "values", "bias")
 State = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -38,7 +39,8 @@ class Architecture:
 class Network(nn.Module):
     """A user tower, target attention over the history, cross layers, and experts with a gate per objective.
 
-    Padding of a history has type -1; an unknown item or category has row -1 and a vector of its own.
+    Padding of a history has type -1; an unknown item or category has row -1 and a vector of its own. What a candidate
+    says is added to its vector, so that an item of which nothing else is known has one.
     """
 
     def __init__(self, sizes: Sizes, made: Architecture) -> None:
@@ -51,6 +53,8 @@ class Network(nn.Module):
         nn.init.normal_(self.types.weight, std=0.1)
         nn.init.normal_(self.ages.weight, std=0.1)
         nn.init.zeros_(self.age_bias.weight)
+        self.content = nn.Linear(sizes.content, dim, bias=False) if sizes.content else None
+        self.item_inputs = (*ITEM_INPUTS, "content") if sizes.content else ITEM_INPUTS
         self.attention = TargetAttention(dim)
         self.user_tables = ColumnTables(sizes.user_vocabularies, made.category_dim, made.unknown_share)
         self.item_tables = ColumnTables(sizes.item_vocabularies, made.category_dim, made.unknown_share)
@@ -75,20 +79,28 @@ class Network(nn.Module):
         about = torch.cat([user_numbers, self.user_tables(user_rows), mean_BD, torch.log1p(count_B1)], dim=1)
         return (self.user_tower(about), *self.attention.encode(history_BLD, self.age_bias(place_BL)[..., 0], inside_BL))
 
-    def score(self, state: State, item_numbers: Tensor, item_rows: Tensor, item: Tensor) -> Tensor:
+    def score(
+        self, state: State, item_numbers: Tensor, item_rows: Tensor, item: Tensor, content: Tensor | None = None
+    ) -> Tensor:
         """z_BT: row b's candidate for row b's user."""
         user_BU, keys_BMD, values_BMD, bias_BM = state
-        item_BD = self.items(item)
+        item_BD = self._item(item, content)
         pooled_BD = self.attention(item_BD, keys_BMD, values_BMD, bias_BM)
         return self._judge(user_BU, item_BD, pooled_BD, torch.cat([item_numbers, self.item_tables(item_rows)], dim=1))
 
-    def score_of_one(self, state: State, item_numbers: Tensor, item_rows: Tensor, item: Tensor) -> Tensor:
+    def score_of_one(
+        self, state: State, item_numbers: Tensor, item_rows: Tensor, item: Tensor, content: Tensor | None = None
+    ) -> Tensor:
         """z_NT: N candidates for one user (B = 1)."""
         user_1U, keys_1MD, values_1MD, bias_1M = state
-        item_ND = self.items(item)
+        item_ND = self._item(item, content)
         pooled_ND = self.attention.of_one(item_ND, keys_1MD[0], values_1MD[0], bias_1M[0])
         user_NU = user_1U.expand(item_numbers.shape[0], -1)
         return self._judge(user_NU, item_ND, pooled_ND, torch.cat([item_numbers, self.item_tables(item_rows)], dim=1))
+
+    def _item(self, item: Tensor, content: Tensor | None) -> Tensor:
+        vectors: Tensor = self.items(item)
+        return vectors if self.content is None or content is None else vectors + self.content(content)
 
     def _judge(self, user: Tensor, item: Tensor, pooled: Tensor, about: Tensor) -> Tensor:
         judged: Tensor = self.experts(self.cross(torch.cat([user, item, pooled, item * pooled, about], dim=1)))
@@ -97,7 +109,7 @@ class Network(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """z_BT of training rows."""
         state = self.encode_user(*(batch[name] for name in USER_INPUTS))
-        return self.score(state, *(batch[name] for name in ITEM_INPUTS))
+        return self.score(state, *(batch[name] for name in self.item_inputs))
 
 
 class EncodeUser(nn.Module):
@@ -127,8 +139,9 @@ class Score(nn.Module):
         item_numbers: Tensor,
         item_rows: Tensor,
         item: Tensor,
+        content: Tensor | None = None,
     ) -> Tensor:
-        return self.network.score_of_one((user, keys, values, bias), item_numbers, item_rows, item)
+        return self.network.score_of_one((user, keys, values, bias), item_numbers, item_rows, item, content)
 
 
 class TorchEngine:

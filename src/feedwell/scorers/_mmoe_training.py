@@ -6,6 +6,7 @@ N rows, R requests, T objectives, E events of histories
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,29 +23,34 @@ from feedwell.nn.export import require_parity, to_onnx
 from feedwell.nn.inference import Graph
 from feedwell.nn.likelihoods import BINARY, POISSON, objective_losses
 from feedwell.nn.loop import Data, fit_network, seeded
+from feedwell.scorers._content import Content, Vectors
 from feedwell.scorers._inputs import Fitted, Targets, age_buckets
-from feedwell.scorers._mmoe_network import (
-    ITEM_INPUTS,
-    STATE,
-    USER_INPUTS,
-    EncodeUser,
-    Network,
-    Score,
-)
+from feedwell.scorers._mmoe_network import STATE, USER_INPUTS, EncodeUser, Network, Score
 from feedwell.scorers._rows import Matrix, columns_of
 
 _CHECKED_ROWS = (1, 2, 500)
 
 
-def columns_of_rows(
-    rows: RankingRows, inputs: Fitted, histories: Histories, length: int, folder: Path | None
-) -> Columns:
-    """The network's inputs for ranking rows, in memory or mapped from files (`gathered`)."""
-    return gathered(_columns(rows, inputs, histories, length), len(rows), folder)
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How ranking rows become the network's inputs: `histories` of their requests, of which the last `length` count;
+    `content` what items say, `delta` what those say that it does not have. `folder`: for rows by the million."""
+
+    inputs: Fitted
+    histories: Histories
+    length: int
+    content: Content | None = None
+    delta: Vectors | None = None
+    folder: Path | None = None
+
+    def columns(self, rows: RankingRows) -> Columns:
+        """In memory or mapped from files (`gathered`)."""
+        return gathered(_columns(rows, self), len(rows), self.folder)
 
 
-def _columns(rows: RankingRows, inputs: Fitted, histories: Histories, length: int) -> Iterator[tuple[str, Column]]:
-    """One after the other; what is a request's is kept once per request."""
+def _columns(rows: RankingRows, reading: Reading) -> Iterator[tuple[str, Column]]:
+    """One after the other; what is a request's is kept once per request, what an item says once per item."""
+    inputs, histories = reading.inputs, reading.histories
     n_requests = len(histories.indptr_R) - 1
     of_N = torch.from_numpy(np.ascontiguousarray(rows.group_N))
     t_R = np.zeros(n_requests, np.int64)
@@ -53,7 +59,7 @@ def _columns(rows: RankingRows, inputs: Fitted, histories: Histories, length: in
 
     def lists(values_E: NDArray[np.int64]) -> Lists:
         indptr_R = torch.from_numpy(histories.indptr_R.astype(np.int64))
-        return Lists(indptr_R=indptr_R, values=torch.from_numpy(values_E), length=length, of_N=of_N)
+        return Lists(indptr_R=indptr_R, values=torch.from_numpy(values_E), length=reading.length, of_N=of_N)
 
     user_numbers, user_rows = inputs.read(inputs.user, _per_request(rows, inputs.user.names, n_requests))
     yield "user_numbers", Shared(values_R=torch.from_numpy(user_numbers), of_N=of_N)
@@ -65,6 +71,10 @@ def _columns(rows: RankingRows, inputs: Fitted, histories: Histories, length: in
     item_numbers, item_rows = inputs.read(inputs.item, columns_of(rows, inputs.item.names))
     yield "item_numbers", torch.from_numpy(item_numbers)
     yield "item_rows", torch.from_numpy(item_rows)
+    if reading.content is not None:
+        keys, row_N = np.unique(rows.item_N, return_inverse=True)
+        vectors = torch.from_numpy(reading.content.read(keys, reading.delta))
+        yield "content", Shared(values_R=vectors, of_N=torch.from_numpy(row_N.reshape(-1)))
 
 
 def _per_request(rows: RankingRows, names: Sequence[str], n_requests: int) -> Matrix:
@@ -149,13 +159,13 @@ def export(network: Network, batch: Batch) -> tuple[Graph, Graph]:
     users = {name: batch[name][:1] for name in USER_INPUTS}
     with torch.no_grad():
         state = dict(zip(STATE, network.encode_user(**users), strict=True))
-    items = {name: batch[name] for name in ITEM_INPUTS}
+    items = {name: batch[name] for name in network.item_inputs}
     # One row would be taken for a fixed number of rows.
     items = {
         name: value.repeat(2, *[1] * (value.ndim - 1)) if len(value) < 2 else value for name, value in items.items()
     }
     encode = Graph(to_onnx(EncodeUser(network), users, STATE, ()), "the user's graph")
-    score = Graph(to_onnx(Score(network), state | items, ("z",), ITEM_INPUTS), "the candidates' graph")
+    score = Graph(to_onnx(Score(network), state | items, ("z",), network.item_inputs), "the candidates' graph")
     _require_equal(network, (encode, score), batch)
     return encode, score
 
@@ -166,7 +176,7 @@ def _require_equal(network: Network, graphs: tuple[Graph, Graph], batch: Mapping
     for n_rows in _CHECKED_ROWS:
         at = min(n_rows, n) - 1
         users = {name: batch[name][at : at + 1] for name in USER_INPUTS}
-        items = {name: batch[name][: at + 1] for name in ITEM_INPUTS}
+        items = {name: batch[name][: at + 1] for name in network.item_inputs}
         with torch.no_grad():
             state = network.encode_user(**users)
             spread = {name: value.expand(at + 1, *value.shape[1:]) for name, value in users.items()}

@@ -5,70 +5,41 @@ N candidates, F features, T objectives, L history positions
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from feedwell.core.candidates import Candidates, Float
-from feedwell.core.errors import CorruptArtifact, DataError, NotTrained
+from feedwell.core.catalog import CatalogTable
+from feedwell.core.embedding import make_embedder
+from feedwell.core.errors import DataError, NotTrained, UsageError
 from feedwell.core.event import CATALOG_PREFIX
 from feedwell.core.needs import HistoryNeed, Need
 from feedwell.core.protocols import Examples, Histories, RankingRows, Setting, fit
 from feedwell.core.registry import scorer
 from feedwell.core.request import History, Keys, Request
 from feedwell.nn.config import LoopConfig, Progress, Run, silent
-from feedwell.nn.curves import FILE as CURVES
 from feedwell.nn.curves import Curves
-from feedwell.nn.inference import Graph
-from feedwell.scorers._inputs import Array, Fitted, Normaliser, Side, Targets, Transform, age_buckets, no_histories
+from feedwell.scorers._content import Content, Vectors
+from feedwell.scorers._inputs import Array, Fitted, Normaliser, Side, Transform, age_buckets, no_histories
+from feedwell.scorers._mmoe_model import Graphs, Model, outputs_of, read_model, targets_of, write_model
 from feedwell.scorers._rows import (
     FeatureConfig,
-    Head,
     Vocabulary,
     chosen,
     columns_of,
     gather,
     heads,
-    label_scale,
     row_needs,
 )
-from feedwell.stores.arrays import load_arrays, save_arrays
 
-_ABOUT, _INPUTS = "mmoe.json", "mmoe.safetensors"
-_ENCODE, _SCORE = "encode_user.onnx", "score.onnx"
-_LARGEST_EXPONENT = 50.0
-_BINARY, _POISSON, _SQUARED = "binary", "poisson", "squared"
+if TYPE_CHECKING:
+    from feedwell.scorers._mmoe_training import Reading
+
 _STATE = ("user", "keys", "values", "bias")
-
-
-class _Engine(Protocol):
-    def encode_user(self, **inputs: Array) -> list[Array]: ...
-    def score(self, **inputs: Array) -> Array: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Output:
-    """One objective's output: how it is linked, and the unit that it is in."""
-
-    name: str
-    kind: str
-    scale: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Model:
-    names: tuple[str, ...]
-    inputs: Fitted
-    outputs: tuple[_Output, ...]
-    engine: _Engine
-    curves: Curves
-    network: Any = None
-    sample: Any = None
-    """The network and some rows of its inputs until the artifact is written; what is written serves from then on."""
 
 
 @scorer("mmoe")
@@ -107,6 +78,8 @@ class Mmoe:
         """The last so many events of the user; 0: none."""
         history_events: tuple[str, ...] = fit(())
         """Default: every type but undoing ones."""
+        embed: str = fit("")
+        """The embedder of the items' `text` columns, so that an item is known by what it says; "" for none."""
         item_min_count: int = fit(5, ge=1)
         """Items in fewer training rows and histories share the unknown item's vector."""
         embedding_dim: int = fit(16, ge=1, le=1024)
@@ -127,9 +100,12 @@ class Mmoe:
         self.progress: Progress = silent
         self.work: Path | None = None
         """Where a fit keeps its checkpoints, and data too large for memory."""
-        self._model: _Model | None = None
+        self._model: Model | None = None
         self._events = config.history_events or _event_types(setting)
         self._history = HistoryNeed(self._events, max(1, config.history))
+        if config.embed and not setting.item_text:
+            raise UsageError(f"{setting.name}.embed = '{config.embed}', but [entity.item] declares no `text` columns")
+        self._embedder: Any = make_embedder(setting, config.embed) if config.embed else None
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -141,6 +117,15 @@ class Mmoe:
     def curves(self) -> Curves:
         """How training went, epoch by epoch."""
         return self._trained().curves
+
+    @property
+    def follows(self) -> bool:
+        """Whether it is told of catalog rows that came after its artifact."""
+        return self._embedder is not None
+
+    @property
+    def catalog_offset(self) -> int:
+        return -1 if self._model is None or self._model.content is None else self._model.content.offset
 
     def __call__(self, request: Request, candidates: Candidates) -> Mapping[str, Float]:
         if not len(candidates):
@@ -159,93 +144,81 @@ class Mmoe:
         """p_N per objective of candidates for an encoded user."""
         model = self._trained()
         x_NF = gather(request, candidates, model.inputs.item.names)
-        return self._scored(model, state, x_NF, candidates.keys_N)
+        return self._scored(model, state, x_NF, candidates.keys_N, request.deltas.get(self._setting.name))
 
     def predict(self, rows: RankingRows) -> Mapping[str, Float]:
         model = self._trained()
         if not len(rows):
             return {output.name: np.empty(0) for output in model.outputs}
         if model.network is not None:
-            from feedwell.scorers._mmoe_training import columns_of_rows, score_rows
+            from feedwell.scorers._mmoe_training import score_rows
 
-            columns = columns_of_rows(rows, model.inputs, self._histories(rows), self._history.n, self.work)
-            return _linked(model, score_rows(model.network, columns))
+            reading = replace(self._reading(rows, model.inputs, model.content), delta=self._delta(rows))
+            columns = reading.columns(rows)
+            return model.linked(score_rows(model.network, columns))
         return self._predict_by_request(model, rows)
 
     def fit(self, rows: RankingRows) -> None:
         from feedwell.scorers._mmoe_network import Architecture, Network, TorchEngine
-        from feedwell.scorers._mmoe_training import columns_of_rows, sample, train
+        from feedwell.scorers._mmoe_training import sample, train
 
         rows = self._known_rows(rows)
         made = heads(rows, self._setting)
-        inputs = self._fit_inputs(rows)
-        targets = _targets(made, len(rows), self.config.loss_weights)
-        columns = columns_of_rows(rows, inputs, self._histories(rows), self._history.n, self.work)
+        inputs, content = self._fit_inputs(rows), self._fit_content(rows)
+        targets = targets_of(made, len(rows), self.config.loss_weights)
+        columns = self._reading(rows, inputs, content).columns(rows)
         architecture = Architecture(**{name: getattr(self.config, name) for name in Architecture.__dataclass_fields__})
-        sizes = inputs.sizes(len(self._events), len(made))
+        sizes = replace(inputs.sizes(len(self._events), len(made)), content=content.width if content else 0)
         name = f"fit {self._setting.name}"
         run = Run(name=name, seed=self._setting.seed, folder=self.work, progress=self.progress)
         network, curves = train(columns, targets, rows, lambda: Network(sizes, architecture), self.config, run)
-        self._model = _Model(
+        self._model = Model(
             names=tuple(n for n in rows.feature_names if n in (*inputs.user.names, *inputs.item.names)),
             inputs=inputs,
-            outputs=tuple(
-                _Output(name=h.name, kind=k, scale=label_scale(h)) for h, k in zip(made, targets.kinds, strict=True)
-            ),
+            outputs=outputs_of(made, targets),
             engine=TorchEngine(network),
             curves=curves,
+            content=content,
             network=network,
             sample=sample(columns),
         )
 
+    def grown(self, rows: CatalogTable, delta: Vectors | None) -> Vectors | None:
+        """See core.catalog.FollowsCatalog: the vectors of what items say now."""
+        content = self._trained().content
+        if content is None or not len(news := content.news(rows)):
+            return delta
+        newer = Vectors.of(news, self._embedder)
+        return newer if delta is None else delta.grown(newer)
+
     def save(self, folder: Path) -> None:
-        """Writes the graphs, the fitted statistics and the curves. CheckFailed: ONNX Runtime and torch differ."""
+        """Writes the artifact. CheckFailed: ONNX Runtime and torch differ."""
         model = self._trained()
         if model.network is not None:
             from feedwell.scorers._mmoe_training import export
 
-            engine = _Graphs(*export(model.network, model.sample))
+            engine = Graphs(*export(model.network, model.sample))
             model = self._model = replace(model, engine=engine, network=None, sample=None)
-        assert isinstance(model.engine, _Graphs)
-        about = {
-            "features": model.names,
-            "outputs": [vars(output) for output in model.outputs],
-            "inputs": model.inputs.names(),
-            "events": self._events,
-        }
-        (folder / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
-        save_arrays(folder / _INPUTS, model.inputs.arrays())
-        (folder / _ENCODE).write_bytes(model.engine.encode.content)
-        (folder / _SCORE).write_bytes(model.engine.scores.content)
-        model.curves.write(folder / CURVES)
+        assert isinstance(model.engine, Graphs)
+        write_model(model, model.engine, self._events, folder)
+        if hasattr(self._embedder, "save"):
+            self._embedder.save(folder)
 
     def load(self, folder: Path) -> None:
-        try:
-            about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-            outputs = tuple(_Output(**output) for output in about["outputs"])
-            names, parts = tuple(about["features"]), about["inputs"]
-            arrays = load_arrays(folder / _INPUTS, Fitted.array_names(parts))
-            graphs = [Graph((folder / name).read_bytes(), str(folder / name)) for name in (_ENCODE, _SCORE)]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CorruptArtifact(f"reading the mmoe ranker in {folder}: {error}; train again") from error
-        self._model = _Model(
-            names=names,
-            inputs=Fitted.of(parts, arrays),
-            outputs=outputs,
-            engine=_Graphs(*graphs),
-            curves=Curves.read(folder / CURVES),
-        )
+        self._model = read_model(folder)
+        if hasattr(self._embedder, "load"):
+            self._embedder.load(folder)
 
     @property
     def _reads_history(self) -> bool:
         return self.config.history > 0
 
-    def _trained(self) -> _Model:
+    def _trained(self) -> Model:
         if self._model is None:
             raise NotTrained.of(self._setting.name)
         return self._model
 
-    def _encoded(self, model: _Model, x_1F: Array, history: History | None, t: int) -> dict[str, Array]:
+    def _encoded(self, model: Model, x_1F: Array, history: History | None, t: int) -> dict[str, Array]:
         numbers, rows = model.inputs.read(model.inputs.user, x_1F)
         read = {name: np.full((1, self._history.n), -1, np.int64) for name in ("history", "types", "ages")}
         if history is not None and len(history.keys_L):
@@ -256,16 +229,21 @@ class Mmoe:
             read["ages"][0, :n] = age_buckets(t - history.at_L[last])
         return dict(zip(_STATE, model.engine.encode_user(user_numbers=numbers, user_rows=rows, **read), strict=True))
 
-    def _scored(self, model: _Model, state: Mapping[str, Array], x_NF: Array, keys_N: Array) -> dict[str, Float]:
+    def _scored(
+        self, model: Model, state: Mapping[str, Array], x_NF: Array, keys_N: Keys, delta: Vectors | None
+    ) -> dict[str, Float]:
         numbers, rows = model.inputs.read(model.inputs.item, x_NF)
-        item = model.inputs.item_rows(keys_N)
-        return _linked(model, model.engine.score(**state, item_numbers=numbers, item_rows=rows, item=item))
+        given: dict[str, Array] = {"item_numbers": numbers, "item_rows": rows, "item": model.inputs.item_rows(keys_N)}
+        if model.content is not None:
+            given["content"] = model.content.read(keys_N, delta)
+        return model.linked(model.engine.score(**state, **given))
 
-    def _predict_by_request(self, model: _Model, rows: RankingRows) -> dict[str, Float]:
+    def _predict_by_request(self, model: Model, rows: RankingRows) -> dict[str, Float]:
         """As serving does: each request's user once, then its candidates."""
         found = {output.name: np.empty(len(rows)) for output in model.outputs}
         histories = self._histories(rows)
         user_NF, item_NF = (columns_of(rows, side.names) for side in (model.inputs.user, model.inputs.item))
+        delta = self._delta(rows)
         order = np.argsort(rows.group_N, kind="stable")
         for at_n in np.split(order, np.flatnonzero(np.diff(rows.group_N[order])) + 1):
             first = int(at_n[0])
@@ -274,7 +252,7 @@ class Mmoe:
                 keys_L=histories.keys_E[inside], at_L=histories.at_E[inside], type_L=histories.type_E[inside]
             )
             state = self._encoded(model, user_NF[first : first + 1], history, int(rows.t_N[first]))
-            for name, p_n in self._scored(model, state, item_NF[at_n], rows.item_N[at_n]).items():
+            for name, p_n in self._scored(model, state, item_NF[at_n], rows.item_N[at_n], delta).items():
                 found[name][at_n] = p_n
         return found
 
@@ -292,6 +270,33 @@ class Mmoe:
         if self._reads_history:
             return rows.histories[self._history]
         return no_histories(int(rows.group_N.max(initial=-1)) + 1)
+
+    def _reading(self, rows: RankingRows, inputs: Fitted, content: Content | None) -> Reading:
+        from feedwell.scorers._mmoe_training import Reading
+
+        return Reading(
+            inputs=inputs,
+            histories=self._histories(rows),
+            length=self._history.n,
+            content=content,
+            folder=self.work,
+        )
+
+    def _delta(self, rows: RankingRows) -> Vectors | None:
+        """Of items whose rows came after the artifact, as a request with these rows would have them."""
+        return self.grown(rows.items.table, None)
+
+    def _fit_content(self, rows: RankingRows) -> Content | None:
+        if self._embedder is None:
+            return None
+        if not len(rows.items.table):
+            raise DataError(
+                f"fitting '{self._setting.name}': embed = '{self.config.embed}', but no item has a catalog row; load "
+                'the catalog, or set embed = ""'
+            )
+        if hasattr(self._embedder, "fit"):
+            self._embedder.fit(rows.items.table.text_M)
+        return Content.fit(rows.items, self._embedder)
 
     def _fit_inputs(self, rows: RankingRows) -> Fitted:
         """Statistics of the rows that are trained on; the held-back ones are as new as a request."""
@@ -320,41 +325,6 @@ class Mmoe:
         seen = [rows.item_N, *([rows.histories[self._history].keys_E] if self._reads_history else [])]
         keys, counts = np.unique(np.concatenate(seen), return_counts=True)
         return keys[counts >= self.config.item_min_count]
-
-
-class _Graphs:
-    """The artifact's engine: two ONNX graphs."""
-
-    def __init__(self, encode: Graph, scores: Graph) -> None:
-        self.encode, self.scores = encode, scores
-
-    def encode_user(self, **inputs: Array) -> list[Array]:
-        return list(self.encode(**inputs))
-
-    def score(self, **inputs: Array) -> Array:
-        return self.scores(**inputs)[0]
-
-
-def _targets(made: Sequence[Head], n: int, weights: Mapping[str, float]) -> Targets:
-    y_NT = np.full((n, len(made)), np.nan, np.float32)
-    for t, head in enumerate(made):
-        y_NT[head.rows, t] = head.y > 0 if head.kind == _BINARY else head.y / label_scale(head)
-    kinds = [_BINARY if h.kind == _BINARY else _SQUARED if (h.y < 0).any() else _POISSON for h in made]
-    weight_T = np.array([weights.get(head.name, 1.0) for head in made], np.float32)
-    return Targets(y_NT=y_NT, kinds=tuple(kinds), weight_T=weight_T)
-
-
-def _linked(model: _Model, z_NT: Array) -> dict[str, Float]:
-    """p_N per objective from the network's outputs, in the objective's own unit."""
-    found: dict[str, Float] = {}
-    for t, output in enumerate(model.outputs):
-        z_N = z_NT[:, t].astype(np.float64)
-        if output.kind == _BINARY:
-            found[output.name] = 0.5 * (1.0 + np.tanh(0.5 * z_N))
-        else:
-            mean_N = np.exp(np.minimum(z_N, _LARGEST_EXPONENT)) if output.kind == _POISSON else z_N
-            found[output.name] = mean_N * output.scale
-    return found
 
 
 def _event_types(setting: Setting) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What sources fit on: the events of earlier spans, and beside them what the declared sources ask for.
+"""What parts fit on beside ranking rows: the events of earlier spans, and what the declared parts ask for.
 
 Items' catalog rows as of then, and what a request would have read of the user as of each event: never anything later.
 """
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from feedwell.core.candidates import Float
-from feedwell.core.catalog import FollowsCatalog
+from feedwell.core.catalog import CatalogAsOf, follows
 from feedwell.core.columns import USER, T
 from feedwell.core.errors import UsageError
 from feedwell.core.needs import ColumnNeed, FeatureNeed
@@ -24,6 +24,7 @@ from feedwell.data.split import Spans
 from feedwell.features import asof
 from feedwell.pipeline.compile import compile_features, make_part, part_names
 from feedwell.training.inputs import Inputs
+from feedwell.training.parts import RANKERS
 
 _ALL = 4
 
@@ -33,14 +34,29 @@ def fit_data(inputs: Inputs, events: UserEvents, cut: Spans, span: int) -> Inter
     data = events.before(cut, span)
     names = [name for name in part_names(inputs.project) if name.startswith("source.")]
     parts = [part for part in (make_part(inputs.project, name) for name in names) if learns(part)]
-    if any(isinstance(part, FollowsCatalog) for part in parts):
-        inputs.progress("read the catalog", 0, None)
-        # Asked before the rows are read: whatever comes in between is told twice rather than never.
-        whole, upto = span == _ALL, inputs.log.segments_upto()
-        items = catalog_asof(inputs.view(), inputs.project, "item", None if whole else data.until)
-        # Of an earlier span it is the time that says what was known, and a replay tells the rest in its order.
-        data = replace(data, catalog={"item": items}, catalog_offset=upto if whole else -1)
+    if any(follows(part) for part in parts):
+        items = _items(inputs, None if span == _ALL else data.until)
+        data = replace(data, catalog={"item": items.table}, catalog_offset=items.offset)
     return replace(data, user_columns=_user_columns(inputs, data, parts))
+
+
+def ranked_items(inputs: Inputs, until: int | None = None) -> CatalogAsOf:
+    """The items as of `until` (None: all that the log has), where a declared ranker reads what they say."""
+    names = [name for name in RANKERS if name in part_names(inputs.project)]
+    if not any(follows(make_part(inputs.project, name)) for name in names):
+        return CatalogAsOf()
+    return _items(inputs, until)
+
+
+def _items(inputs: Inputs, until: int | None) -> CatalogAsOf:
+    inputs.progress("read the catalog", 0, None)
+    # Asked before the rows are read: whatever comes in between is told twice rather than never.
+    upto = inputs.log.segments_upto()
+    table = catalog_asof(inputs.view(), inputs.project, "item", until)
+    if until is None:
+        return CatalogAsOf(table=table, until=int(table.at_M.max(initial=-1)) + 1, offset=upto)
+    # Of an earlier time it is the time that says what was known, and a replay tells the rest in its order.
+    return CatalogAsOf(table=table, until=until)
 
 
 def _user_columns(inputs: Inputs, data: Interactions, parts: Sequence[Any]) -> Mapping[str, Float]:

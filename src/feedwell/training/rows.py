@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from feedwell.core.candidates import Candidates, Float
+from feedwell.core.catalog import CatalogAsOf
 from feedwell.core.columns import ITEM, USER, T, label
 from feedwell.core.needs import HistoryNeed
 from feedwell.core.project import Project
@@ -30,6 +31,7 @@ from feedwell.data.labels import CLOSES, UNTIL, labels
 from feedwell.data.log_view import MOMENT
 from feedwell.features import FeatureSet, asof, histories
 from feedwell.pipeline.compile import make_part, part_names
+from feedwell.training.fit_data import ranked_items
 from feedwell.training.inputs import Inputs
 from feedwell.training.parts import RANKERS
 
@@ -71,6 +73,9 @@ class Rows:
     def take(self, keep_N: NDArray[np.bool_]) -> Rows:
         return replace(self, ranking=self.ranking.take(keep_N), exposed_N=self.exposed_N[keep_N])
 
+    def with_items(self, items: CatalogAsOf) -> Rows:
+        return replace(self, ranking=replace(self.ranking, items=items))
+
     def with_valid(self, valid_N: NDArray[np.bool_]) -> Rows:
         return replace(self, ranking=replace(self.ranking, valid_N=valid_N))
 
@@ -89,6 +94,7 @@ def join(parts: Sequence[Rows]) -> Rows:
         labels={name: np.concatenate([p.ranking.labels[name] for p in parts]) for name in first.labels},
         group_N=np.concatenate([p.ranking.group_N + start for p, start in zip(parts, starts, strict=True)]),
         histories={need: _joined([p.ranking.histories[need] for p in parts]) for need in first.histories},
+        items=max((p.ranking.items for p in parts), key=lambda items: items.until),
         **stacked,
     )
     return Rows(
@@ -191,6 +197,7 @@ class RowBuilder:
             t_N=t_N,
             histories=self._histories(requests),
             user_features=self._names.user,
+            items=ranked_items(self._inputs, int(t_N.max(initial=0))),
         )
         return Rows(
             ranking=ranking,

@@ -21,7 +21,7 @@ from feedwell.data.split import Spans, spans
 from feedwell.pipeline.frozen import freeze_plugins
 from feedwell.training.calibrate import carve_valid, fit_in_order
 from feedwell.training.compare import score_shift
-from feedwell.training.fit_data import fit_data
+from feedwell.training.fit_data import fit_data, ranked_items
 from feedwell.training.gates import Refit, champion_of, check_gates, refit_gates
 from feedwell.training.inputs import Inputs, Laps
 from feedwell.training.measure import Measured, measure
@@ -90,7 +90,7 @@ def _refit(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured) -> R
     final = fit_sources(project, fit_data(inputs, events, cut, 4), inputs.fitting)
     if found.train is None or found.test is None:
         return Refit(parts=final, positives={}, shift={})
-    rows, _ = servable(join([found.train, found.test]))
+    rows, _ = servable(join([found.train, found.test]).with_items(ranked_items(inputs)))
     last_N = carve_valid(rows.ranking, rows.t_N, _KEPT)
     final = final.with_rankers(fit_in_order(final, rows, last_N, stopping=_KEPT))
     return Refit(
