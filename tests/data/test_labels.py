@@ -529,3 +529,41 @@ def test_an_outcome_may_be_told_by_its_surface(log_of):
     events = [{**view_at(2 + i), "type": "buy", "surface": s, "value": v} for i, (s, v) in enumerate(rows)]
     found = user_events(log_of(events), declared).outcomes(declared.objective["mailed"])
     assert found.tolist() == [True, False, False, False, False]
+
+
+def test_slots_and_retrieved_rows_know_the_creator_that_their_item_had_as_views_do(log_of):
+    """Item 1 is of creator 7, and of 8 from 50 on; who follows is labelled on what the item was when it was shown."""
+    declared = Project.model_validate(
+        {
+            "project": {"name": "p"},
+            "data": {"exposure": ["view"]},
+            "entity": {"creator": {"from": "item.creator"}},
+            "event": {"view": {}, "follow": {"object": "creator"}},
+            "objective": {"follow": {"events": ["follow"], "within": 10, "after": "served"}},
+        }
+    )
+
+    def made(at, creator):
+        return {"type": "$item", "item": 1, "creator": creator, "available_at": at, "ts": at}
+
+    def follow(user, at, creator):
+        return {"type": "follow", "user": user, "creator": creator, "available_at": at, "ts": at}
+
+    follows = [follow(1, 12, 7), follow(2, 13, 8), follow(3, 53, 7), follow(4, 55, 8)]
+    views = [view_at(at, user=user, creator=7 if at < 50 else 8) for user, at in ((1, 11), (2, 11), (3, 51), (4, 51))]
+    end = {"type": "x", "available_at": 99, "ts": 99}
+    late = [event for event in [*views, *follows] if event["available_at"] >= 50]
+    early = [event for event in [*views, *follows] if event["available_at"] < 50]
+
+    def labels_of(events, rows=None, alone=False):
+        view = log_of(events, entities=("user", "item", "creator"))
+        shown = exposures(view, declared, slots=rows) if not alone else rows
+        return dict(told(labels(view, declared, shown, alone=alone), "user", "y_follow"))
+
+    by_views = labels_of([made(0, 7), *early, made(50, 8), *late, end])
+    assert by_views == {1: 1.0, 2: 0.0, 3: 0.0, 4: 1.0}
+    acts = [made(0, 7), *(e for e in early if e in follows), made(50, 8), *(e for e in late if e in follows), end]
+    slots = slots_of((1, 1, 11, "a"), (2, 1, 11, "b"), (3, 1, 51, "c"), (4, 1, 51, "d"))
+    assert labels_of(acts, slots) == by_views
+    table = exposure_module.conformed(slots.select(["user", "item", "t"]), declared, "retrieved")
+    assert labels_of(acts, table, alone=True) == by_views

@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from feedwell.core.clock import HOUR
 from feedwell.core.columns import AVAILABLE_AT, ITEM, OFFSET, PROPENSITY, REQUEST_ID, SLOT, USER, T
-from feedwell.core.event import NO_KEY, SERVED
+from feedwell.core.event import NO_KEY, SERVED, catalog_type
 from feedwell.core.project import Project
-from feedwell.data.log_view import MOMENT, LogView, situated, sql_list
+from feedwell.data.log_view import MOMENT, LogView, quoted, situated, sql_list
+from feedwell.stores.log.catalog import derived_names, derived_order
 
 ORIGIN = "origin"
 GROUP = "group"
@@ -36,7 +37,7 @@ def exposures(view: LogView, project: Project, *, slots: pa.Table | None = None)
     types = exposing(project)
     if slots is None or not slots.num_rows:
         return _grouped(_from_events(view, project, types, None))
-    from_slots = conformed(slots, project, "slate")
+    from_slots = with_derived_keys(view, project, conformed(slots, project, "slate"))
     return _grouped(pa.concat_tables([from_slots, _from_events(view, project, types, from_slots)]))
 
 
@@ -123,6 +124,46 @@ def conformed(table: pa.Table, project: Project, origin: str) -> pa.Table:
             column = missing.get(field.name, pa.array(np.full(n, NO_KEY, np.int64)))
         columns.append(column.cast(field.type))
     return pa.table(columns, schema=exposure_schema(project))
+
+
+def with_derived_keys(view: LogView, project: Project, shown: pa.Table) -> pa.Table:
+    """Rows that are no events with the keys that an event of their t would carry: an item's creator as of then.
+
+    Events have them since they were appended; an outcome on a derived entity belongs to what was shown by that key. -1
+    where the catalog named none by then.
+    """
+    for owner in dict.fromkeys(owner for _, owner, _ in derived_order(project)):
+        names = derived_names(project, owner)
+        asked = pa.table({ROW: np.arange(shown.num_rows), "owner": shown[owner], T: shown[T]})
+        with view.connect(asked=asked) as connection:
+            query = _DERIVED.format(
+                owner=owner,
+                kind=quoted(catalog_type(owner)),
+                keys=", ".join(f'"{name}"' for name in names),
+                nothing=", ".join("NULL" for _ in names),
+                known=", ".join(
+                    f'coalesce(last_value("{name}" IGNORE NULLS) OVER line, {NO_KEY}) AS "{name}"' for name in names
+                ),
+            )
+            found = connection.execute(query).to_arrow_table()
+        for name in names:
+            shown = shown.set_column(shown.schema.get_field_index(name), name, found[name])
+    return shown
+
+
+# Versions and rows on one line, 2 CPU-s for a million of both; DuckDB's ASOF LEFT JOIN had not ended after ten minutes.
+_DERIVED = """
+WITH both_kinds AS (
+    SELECT "{owner}" AS owner, available_at AS t, "offset", NULL AS _row, {keys} FROM log
+    WHERE type = {kind} AND "{owner}" IN (SELECT owner FROM asked WHERE owner >= 0)
+    UNION ALL
+    SELECT owner, t, -1, _row, {nothing} FROM asked
+)
+SELECT * EXCLUDE (_row) FROM (
+    SELECT _row, {known} FROM both_kinds
+    WINDOW line AS (PARTITION BY owner ORDER BY t, "offset" ROWS UNBOUNDED PRECEDING)
+) WHERE _row IS NOT NULL ORDER BY _row
+"""
 
 
 def _grouped(table: pa.Table) -> pa.Table:

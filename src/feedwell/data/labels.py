@@ -19,11 +19,11 @@ from duckdb import DuckDBPyConnection
 from numpy.typing import NDArray
 
 from feedwell.core.candidates import Float
-from feedwell.core.columns import OFFSET, T, label
+from feedwell.core.columns import ITEM, OFFSET, T, label
 from feedwell.core.errors import UsageError
 from feedwell.core.objective import where_sql
 from feedwell.core.project import ObjectiveConfig, Project
-from feedwell.data.exposure import ORIGIN, ROW, held, viewing
+from feedwell.data.exposure import ORIGIN, ROW, held, viewing, with_derived_keys
 from feedwell.data.log_view import LogView, next_undo, quoted
 
 UNTIL = "until"
@@ -38,13 +38,16 @@ def labels(view: LogView, project: Project, exposures: pa.Table, *, alone: bool 
 
     NaN: the window is open at `until` (a column of the exposures, exclusive µs; default: the end of the log), the
     objective is `given` another that did not happen, or it counts `viewed` slots and this one was not. `alone`: every
-    row is given all outcomes in its window, whatever other rows there are of its object.
+    row is given all outcomes in its window, whatever other rows there are of its object; of its keys only user and
+    item need be there.
     """
     if UNTIL not in exposures.column_names:
         exposures = exposures.append_column(UNTIL, pa.array(np.full(exposures.num_rows, view.end(), np.int64)))
     if CLOSES not in exposures.column_names:
         exposures = exposures.append_column(CLOSES, exposures[UNTIL])
     attribute = _alone if alone else _latest
+    if alone and any(project.objects_of(e) != ITEM for o in project.objective.values() for e in o.events):
+        exposures = with_derived_keys(view, project, exposures)
     shown = {name: _shown(view, project, o, exposures) for name, o in project.objective.items()}
     with view.connect() as connection:
         raw = {name: _outcome(connection, project, name, shown[name], len(exposures), attribute) for name in shown}
