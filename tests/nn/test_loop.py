@@ -178,12 +178,15 @@ def test_sigkill_and_resume_gives_the_same_weights(whole, tmp_path):
     assert Curves.read(tmp_path / "curves.json") == whole[1]
 
 
-@pytest.mark.slow
-def test_two_processes_take_the_steps_that_one_takes(tmp_path):
+@pytest.mark.parametrize("started", [pytest.param("by torchrun", marks=pytest.mark.slow), "by forks"])
+def test_two_processes_take_the_steps_that_one_takes(tmp_path, started):
     (one := tmp_path / "one").mkdir()
     (two := tmp_path / "two").mkdir()
-    run_script(tmp_path / "a", one, "--plain")
-    run_script(tmp_path / "b", two, "--plain", processes=2)
+    script.main(None, one, dropout=0.0)
+    if started == "by torchrun":
+        run_script(tmp_path / "b", two, "--plain", processes=2)
+    else:
+        run_script(tmp_path / "b", two, "--plain", "--two")
     weights, shared = load_file(one / "weights.safetensors"), load_file(two / "weights.safetensors")
     for name, value in weights.items():
         torch.testing.assert_close(shared[name], value, rtol=2e-3, atol=2e-4, msg=name)

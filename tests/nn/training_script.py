@@ -1,10 +1,18 @@
-"""A training run for tests that kill it or run it under torchrun: `python training_script.py FOLDER OUT [--slow]`."""
+"""A training run for tests that kill it or run it on several processes.
+
+`python training_script.py FOLDER OUT [--slow] [--plain] [--two]`: without chance, `--plain`; on two ranks, `--two`,
+forked after one import of torch, which is what takes long under torchrun.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import socket
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -59,7 +67,7 @@ def data() -> Data:
     return Data(train=columns(990, 1), valid=columns(300, 2))
 
 
-def main(folder: Path, out: Path, *, slow: bool, dropout: float = 0.2) -> None:
+def main(folder: Path | None, out: Path, *, slow: bool = False, dropout: float = 0.2) -> None:
     torch.set_num_threads(1)
     network = made(dropout=dropout)
     plain = loss_of(network)
@@ -76,6 +84,28 @@ def main(folder: Path, out: Path, *, slow: bool, dropout: float = 0.2) -> None:
         curves.write(out / "curves.json")
 
 
+def forked(n: int, run: Callable[[], None]) -> None:
+    """The run on n ranks of this machine, as torchrun would start them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def of(rank: int) -> None:
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(n), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        run()
+
+    ranks = [multiprocessing.get_context("fork").Process(target=of, args=(rank,)) for rank in range(n)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join()
+    sys.exit(max(process.exitcode or 0 for process in ranks))
+
+
 if __name__ == "__main__":
-    here = Path(sys.argv[2])
-    main(Path(sys.argv[1]), here, slow="--slow" in sys.argv, dropout=0.0 if "--plain" in sys.argv else 0.2)
+    folder, out = map(Path, sys.argv[1:3])
+    if "--plain" in sys.argv:
+        run = partial(main, None, out, dropout=0.0)
+    else:
+        run = partial(main, folder, out, slow="--slow" in sys.argv)
+    forked(2, run) if "--two" in sys.argv else run()
