@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from feedwell import __version__
 from feedwell.core.event import MAX_ID_BYTES, RawEvent
@@ -49,7 +50,16 @@ from feedwell.serving.metrics import MetricsBoard
 from feedwell.serving.runtime import Runtime, feed_of
 
 _PUBLISH_S = 1.0
-_ID_HELP = "Any text of 1 to 512 bytes, percent-encoded."
+_ID_HELP = "Any text of 1 to 512 bytes, percent-encoded; most clients resolve `.` and `..`: POST those."
+
+
+class _IdConvertor(StringConvertor):
+    """All that is left of the path. The `path` of Starlette ends at a line break: `u%0A` would be answered as `u`."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("id", _IdConvertor())
 
 
 def create_app(runtime: Runtime, board: MetricsBoard | None = None) -> FastAPI:
@@ -97,7 +107,7 @@ def _add_feeds(app: FastAPI, runtime: Runtime) -> None:
         asked = body.model_dump()
         return await feed(Wish(among=asked.pop("items"), **asked))
 
-    @app.get("/v1/recommend/{user:path}", summary="A feed", response_class=Response, responses=answers(FeedAnswer))
+    @app.get("/v1/recommend/{user:id}", summary="A feed", response_class=Response, responses=answers(FeedAnswer))
     async def recommend_user(
         user: Annotated[Id, Path(description=_ID_HELP)],
         query: Annotated[FeedQuery, Query()],
