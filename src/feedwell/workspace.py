@@ -57,9 +57,13 @@ Progress = Callable[[str, int, int | None], None]
 
 
 def open(folder: str | Path = ".", *, environment: str | None = None, clock: Clock | None = None) -> Workspace:
-    """The workspace of a project's folder. UsageError: it has none; ProjectError: all that is wrong with its file."""
+    """The workspace of a project's folder, under `[environment.<environment>]` where one is named.
+
+    UsageError: the folder has no project file; ProjectError: all that is wrong with it.
+    """
     path = Path(folder)
-    return Workspace(path, load_project(path, environment=environment), read_text(path), clock or SystemClock())
+    project = load_project(path, environment=environment)
+    return Workspace(path, project, read_text(path), clock or SystemClock(), environment=environment)
 
 
 def simulate(plan: Plan | None = None, seed: int = 0, *, progress: Progress | None = None) -> Simulation:
@@ -70,10 +74,13 @@ def simulate(plan: Plan | None = None, seed: int = 0, *, progress: Progress | No
 class Workspace:
     """One project on this machine. Stores open on first use; close it, or use it in a `with`, to let them go."""
 
-    def __init__(self, folder: Path, project: Project, project_text: str, clock: Clock) -> None:
+    def __init__(
+        self, folder: Path, project: Project, project_text: str, clock: Clock, *, environment: str | None = None
+    ) -> None:
         self.folder = folder
         self.project = project
         self.project_text = project_text
+        self.environment = environment
         self.clock = clock
         self.state_folder = folder / STATE_FOLDER
 
@@ -104,7 +111,8 @@ class Workspace:
 
     @cached_property
     def projector(self) -> Projector:
-        return Projector(self.state_folder, self.log, FeatureSets(self.releases, self.folder))
+        sets = FeatureSets(self.releases, self.folder, environment=self.environment)
+        return Projector(self.state_folder, self.log, sets)
 
     @cached_property
     def state(self) -> OnlineState:
@@ -172,9 +180,15 @@ class Workspace:
 
     def publish_config(self) -> str:
         """A release of the project file as it is over the champion's artifacts; UsageError names changed `fit` keys."""
-        return self._moved(
-            publish_config(self.releases, self.project, self.project_text, self.clock, hydrate=self._hydrate)
+        made = publish_config(
+            self.releases,
+            self.project,
+            self.project_text,
+            self.clock,
+            environment=self.environment,
+            hydrate=self._hydrate,
         )
+        return self._moved(made)
 
     def rollback(self) -> str:
         """The release before the champion serves again, configuration included."""
@@ -183,7 +197,7 @@ class Workspace:
     def path(self, release_id: str | None = None) -> RequestPath:
         """The request path of a release (default: the champion; before there is one, of what needs no training)."""
         if release_id is None:
-            compiled = current(self.releases, self.folder)
+            compiled = current(self.releases, self.folder, environment=self.environment)
         else:
             compiled = load_release(self.releases, release_id)
         return RequestPath(
@@ -202,6 +216,7 @@ class Workspace:
         return Inputs(
             project=self.project,
             project_text=self.project_text,
+            environment=self.environment,
             log=self.log,
             releases=self.releases,
             clock=self.clock,

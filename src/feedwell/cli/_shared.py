@@ -20,6 +20,9 @@ from rich.table import Table
 ProjectOption = Annotated[
     Path, typer.Option("--project", "-p", help="The project's folder.", exists=True, file_okay=False)
 ]
+EnvironmentOption = Annotated[
+    str | None, typer.Option("--environment", help="Under this [environment.*].", metavar="NAME")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Advance = Callable[[str, int, int | None], None]
 """(what is being done, how much of it is done, of how much; None: not known)"""

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from feedwell.cli._shared import HERE, JsonOption, ProjectOption, show
+from feedwell.cli._shared import HERE, EnvironmentOption, JsonOption, ProjectOption, show
 from feedwell.core.artifact import CHAMPION
 from feedwell.core.errors import FeedwellError
 from feedwell.pipeline.compile import compile_features, part_names
@@ -19,7 +16,7 @@ from feedwell.stores.releases import ReleaseStore
 
 def command(
     project: ProjectOption = HERE,
-    environment: Annotated[str | None, typer.Option(help="Check under this [environment.*].")] = None,
+    environment: EnvironmentOption = None,
     json: JsonOption = False,
 ) -> None:
     declared = load_project(project, environment=environment)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from feedwell import __version__, workspace
-from feedwell.cli._shared import HERE, JsonOption, ProjectOption, show, table
+from feedwell.cli._shared import HERE, EnvironmentOption, JsonOption, ProjectOption, show, table
 from feedwell.core.artifact import CHAMPION
 from feedwell.core.errors import CheckFailed, FeedwellError, ProjectError
 from feedwell.pipeline.frozen import changed_plugins
@@ -32,8 +32,8 @@ class Finding:
     text: str
 
 
-def command(project: ProjectOption = HERE, json: JsonOption = False) -> None:
-    found = list(_findings(project))
+def command(project: ProjectOption = HERE, environment: EnvironmentOption = None, json: JsonOption = False) -> None:
+    found = list(_findings(project, environment))
     shown = table("", ["", "about", "finding"], [["ok" if f.ok else "NOT WELL", f.about, f.text] for f in found])
 
     def text(out: Console) -> None:
@@ -47,7 +47,7 @@ def command(project: ProjectOption = HERE, json: JsonOption = False) -> None:
         raise SystemExit(CheckFailed.exit_code)
 
 
-def _findings(folder: Path) -> Iterator[Finding]:
+def _findings(folder: Path, environment: str | None = None) -> Iterator[Finding]:
     yield Finding(
         about="environment",
         ok=True,
@@ -62,7 +62,7 @@ def _findings(folder: Path) -> Iterator[Finding]:
     sizes = f"{free / 2**30:.1f} GiB free; .feedwell holds {used / 2**20:.1f} MiB"
     yield Finding(about="disk", ok=free > _LOW_DISK, text=sizes)
     try:
-        opened = workspace.open(folder)
+        opened = workspace.open(folder, environment=environment)
     except ProjectError as error:
         yield from (Finding(about="project", ok=False, text=str(problem)) for problem in error.problems)
         return

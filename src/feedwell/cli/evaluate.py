@@ -10,7 +10,7 @@ from rich.console import Console
 
 from feedwell import workspace
 from feedwell.cli._report import print_evaluation
-from feedwell.cli._shared import HERE, JsonOption, ProjectOption, progress, show
+from feedwell.cli._shared import HERE, EnvironmentOption, JsonOption, ProjectOption, progress, show
 from feedwell.training.report import EvaluateReport
 
 
@@ -20,9 +20,10 @@ def command(
         Path | None, typer.Option(dir_okay=False, help="Write the report as one page for people to this file.")
     ] = None,
     project: ProjectOption = HERE,
+    environment: EnvironmentOption = None,
     json: JsonOption = False,
 ) -> None:
-    with workspace.open(project) as opened, progress(quiet=json) as advance:
+    with workspace.open(project, environment=environment) as opened, progress(quiet=json) as advance:
         report = opened.evaluate(max_requests=max_requests, html=html, progress=advance)
     show(report.to_dict(), lambda out: _say(out, report, html), as_json=json)
 

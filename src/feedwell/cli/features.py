@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import typer
 
 from feedwell import workspace
-from feedwell.cli._shared import HERE, JsonOption, ProjectOption, show, table
+from feedwell.cli._shared import HERE, EnvironmentOption, JsonOption, ProjectOption, show, table
 from feedwell.core import columns as c
 from feedwell.core.errors import DataError
 
@@ -20,9 +20,11 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
-def list_features(project: ProjectOption = HERE, json: JsonOption = False) -> None:
+def list_features(
+    project: ProjectOption = HERE, environment: EnvironmentOption = None, json: JsonOption = False
+) -> None:
     """Every feature column with its entities."""
-    with workspace.open(project) as opened:
+    with workspace.open(project, environment=environment) as opened:
         found = opened.features.set
     rows = [
         {"column": column.name, "feature": column.feature, "entities": list(column.entities)}
@@ -36,10 +38,11 @@ def list_features(project: ProjectOption = HERE, json: JsonOption = False) -> No
 def coverage(
     rows: Annotated[int, typer.Option(min=1, help="At most so many moments of the log are looked at.")] = 20_000,
     project: ProjectOption = HERE,
+    environment: EnvironmentOption = None,
     json: JsonOption = False,
 ) -> None:
     """The share of non-null and non-zero values of each column, at moments spread over the log's events."""
-    with workspace.open(project) as opened:
+    with workspace.open(project, environment=environment) as opened:
         values = opened.features.asof(_moments(opened, rows))
         shares = [(name, *_shares(values[name])) for name in opened.features.columns]
     shown = table(f"{values.num_rows} moments", ["column", "non-null", "non-zero"], shares)
@@ -52,11 +55,12 @@ def asof(
     frame: Annotated[Path, typer.Argument(help="Parquet or csv with `t` (a time, or µs) and ids: user, item ...")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The Parquet file to write.")],
     project: ProjectOption = HERE,
+    environment: EnvironmentOption = None,
     json: JsonOption = False,
 ) -> None:
     """The frame with every feature as it was at its `t`, as Parquet."""
     asked = _read(frame)
-    with workspace.open(project) as opened:
+    with workspace.open(project, environment=environment) as opened:
         values = opened.features.asof(asked)
         columns = [name for name in values.column_names if name not in opened.project.entities]
         ids = [name for name in asked.column_names if name in opened.project.entities]

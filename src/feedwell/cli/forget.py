@@ -7,15 +7,16 @@ from typing import Annotated
 import typer
 
 from feedwell import workspace
-from feedwell.cli._shared import HERE, JsonOption, ProjectOption, show
+from feedwell.cli._shared import HERE, EnvironmentOption, JsonOption, ProjectOption, show
 
 
 def command(
     user: Annotated[str, typer.Argument(help="The user's id.")],
     project: ProjectOption = HERE,
+    environment: EnvironmentOption = None,
     json: JsonOption = False,
 ) -> None:
-    with workspace.open(project) as opened:
+    with workspace.open(project, environment=environment) as opened:
         known = opened.forget(user) >= 0
     text = (
         "forgotten: no reader sees this user from now on; trained weights keep what they learned until the next train"

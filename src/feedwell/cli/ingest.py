@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from feedwell import workspace
-from feedwell.cli._shared import HERE, JsonOption, ProjectOption, progress, show
+from feedwell.cli._shared import HERE, EnvironmentOption, JsonOption, ProjectOption, progress, show
 
 
 def command(
@@ -16,8 +16,9 @@ def command(
     ] = True,
     strict: Annotated[bool, typer.Option("--strict", help="Store nothing if any row is bad.")] = False,
     project: ProjectOption = HERE,
+    environment: EnvironmentOption = None,
     json: JsonOption = False,
 ) -> None:
-    with workspace.open(project) as opened, progress(quiet=json) as advance:
+    with workspace.open(project, environment=environment) as opened, progress(quiet=json) as advance:
         report = opened.ingest(history=history, strict=strict, progress=advance)
     show(report.as_dict(), lambda out: out.print(str(report), markup=False), as_json=json)

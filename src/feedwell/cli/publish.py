@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from feedwell import workspace
-from feedwell.cli._shared import HERE, JsonOption, ProjectOption, show
+from feedwell.cli._shared import HERE, EnvironmentOption, JsonOption, ProjectOption, show
 
 
 def command(
@@ -17,8 +17,12 @@ def command(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overrule the gates.")] = False,
     project: ProjectOption = HERE,
+    environment: EnvironmentOption = None,
     json: JsonOption = False,
 ) -> None:
-    with workspace.open(project) as opened:
+    with workspace.open(project, environment=environment) as opened:
         champion = opened.publish_config() if config else opened.publish(release, force=force)
-    show({"champion": champion}, lambda out: out.print(f"{champion} is the champion", markup=False), as_json=json)
+        under = opened.releases.read(champion).environment
+    text = f"{champion} is the champion" + (f", under [environment.{under}]" if under else "")
+    result = {"champion": champion, "environment": under}
+    show(result, lambda out: out.print(text, markup=False), as_json=json)

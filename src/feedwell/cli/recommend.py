@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from feedwell import workspace
-from feedwell.cli._shared import HERE, JsonOption, ProjectOption, show, table
+from feedwell.cli._shared import HERE, EnvironmentOption, JsonOption, ProjectOption, show, table
 from feedwell.core.errors import UsageError
 from feedwell.pipeline.explain import lines_of
 
@@ -34,9 +34,10 @@ def command(
     explore: Annotated[bool, typer.Option(help="--no-explore takes the best at every slot.")] = True,
     explain: Annotated[bool, typer.Option("--explain", help="Say why, slot by slot.")] = False,
     project: ProjectOption = HERE,
+    environment: EnvironmentOption = None,
     json: JsonOption = False,
 ) -> None:
-    with workspace.open(project) as opened:
+    with workspace.open(project, environment=environment) as opened:
         if among is None and not ignore_filter and shown:
             answer = opened.recommend(user, n, surface=surface, exclude=exclude or (), explore=explore, trace=explain)
         elif among is None or exclude:

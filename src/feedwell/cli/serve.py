@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from feedwell.cli._shared import HERE, JsonOption, ProjectOption, show
+from feedwell.cli._shared import HERE, EnvironmentOption, JsonOption, ProjectOption, show
 from feedwell.core.errors import UsageError
 from feedwell.serving.supervisor import Supervisor
 
@@ -25,10 +25,11 @@ def command(
         typer.Option("--open-to-network", help="Allow an address beyond the loopback: there is no authentication."),
     ] = False,
     project: ProjectOption = HERE,
+    environment: EnvironmentOption = None,
     json: JsonOption = False,
 ) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    supervisor = Supervisor(project, host=host, port=port, workers=workers)
+    supervisor = Supervisor(project, environment=environment, host=host, port=port, workers=workers)
     if supervisor.host not in _LOOPBACK and not open_to_network:
         raise UsageError(
             f"serving on {supervisor.host} would answer the network, and nothing authenticates callers; "

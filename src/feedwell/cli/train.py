@@ -8,7 +8,7 @@ import typer
 
 from feedwell import workspace
 from feedwell.cli._report import print_training
-from feedwell.cli._shared import HERE, JsonOption, ProjectOption, progress, show
+from feedwell.cli._shared import HERE, EnvironmentOption, JsonOption, ProjectOption, progress, show
 
 _REQUESTS = 2000
 
@@ -18,9 +18,10 @@ def command(
         int, typer.Option(min=1, help="Judge on at most so many requests, by hash; `evaluate` takes all.")
     ] = _REQUESTS,
     project: ProjectOption = HERE,
+    environment: EnvironmentOption = None,
     json: JsonOption = False,
 ) -> None:
-    with workspace.open(project) as opened, progress(quiet=json) as advance:
+    with workspace.open(project, environment=environment) as opened, progress(quiet=json) as advance:
         report = opened.train(max_requests=max_requests, progress=advance)
         page = opened.report_path(report.release_id) if report.release_id is not None else None
     found = report.to_dict() | {"page": None if page is None else str(page)}

@@ -49,6 +49,8 @@ class Release(_Frozen):
     plugins: Mapping[str, str] = Field(default_factory=dict)
     """The project's own files as they were: path → "plugin/name/digest" under `artifacts/`."""
     project_text: str
+    environment: str | None = None
+    """The `[environment.<name>]` of that text that it was made under."""
     project_digest: str
     features_version: str
     watermark: int = 0

@@ -42,7 +42,7 @@ def frozen_project(store: ReleaseStore, release: Release) -> Project:
         raise ProjectError(
             [Problem(key="plugins", message=f"{about}: {f.message}", expected=f.expected) for f in found]
         )
-    return parse_project(release.project_text, modules=modules)
+    return parse_project(release.project_text, environment=release.environment, modules=modules)
 
 
 def changed_plugins(store: ReleaseStore, release: Release, folder: Path) -> list[str]:

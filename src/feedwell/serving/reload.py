@@ -34,15 +34,17 @@ def load_release(releases: ReleaseStore, release_id: str) -> Compiled:
     return Compiled(project, parts, release_id=release_id)
 
 
-def untrained(folder: Path) -> Compiled:
+def untrained(folder: Path, environment: str | None = None) -> Compiled:
     """What serves before the first release: the project as it is, without the parts that learn."""
-    return Compiled(load_project(folder), {}, release_id=UNTRAINED, allow_untrained=True)
+    project = load_project(folder, environment=environment)
+    return Compiled(project, {}, release_id=UNTRAINED, allow_untrained=True)
 
 
-def current(releases: ReleaseStore, folder: Path, channel: str = CHAMPION) -> Compiled:
-    """The channel's release, or the untrained project while the channel points nowhere."""
-    release_id = releases.channel(channel)
-    return untrained(folder) if release_id is None else load_release(releases, release_id)
+def current(releases: ReleaseStore, folder: Path, *, environment: str | None = None) -> Compiled:
+    """The champion, under the environment that it was made under; while there is none, the untrained project under
+    `environment`."""
+    release_id = releases.channel(CHAMPION)
+    return untrained(folder, environment) if release_id is None else load_release(releases, release_id)
 
 
 def contract_of(project: Project) -> Any:
@@ -52,19 +54,21 @@ def contract_of(project: Project) -> Any:
     return project.entities, dict(project.derived_entities), events, entities, project.data.max_future
 
 
-Key = tuple[str, tuple[object, ...]]
-"""A project's text and what tells its plug-ins' content apart."""
+Key = tuple[str, str | None, tuple[object, ...]]
+"""A project's text, its environment, and what tells its plug-ins' content apart."""
 
 
 class FeatureSets:
-    """The feature sets of all retained releases and of the project as it is: what the projector keeps.
+    """The feature sets of all retained releases and of the project as it is under `environment`: what the projector
+    keeps.
 
     One that does not compile any more is left out and logged: it must not stop the others.
     """
 
-    def __init__(self, releases: ReleaseStore, folder: Path) -> None:
+    def __init__(self, releases: ReleaseStore, folder: Path, *, environment: str | None = None) -> None:
         self._releases = releases
         self._folder = folder
+        self._environment = environment
         self._by_key: dict[Key, FeatureSet] = {}
         self._read: tuple[Key, Project] | None = None
         self._told: set[str] = set()
@@ -90,7 +94,7 @@ class FeatureSets:
             except FeedwellError as error:
                 self._tell("the features of a release are left out of the online state", error)
                 continue
-            key = release.project_text, tuple(sorted(release.plugins.items()))
+            key = release.project_text, release.environment, tuple(sorted(release.plugins.items()))
             found.append((key, partial(frozen_project, self._releases, release)))
         return found
 
@@ -100,16 +104,16 @@ class FeatureSets:
         if not path.is_file():
             return None
         text = path.read_text(encoding="utf-8")
-        if self._read is None or self._read[0] != (text, self._stamps(self._read[1])):
+        if self._read is None or self._read[0] != self._key(text, self._read[1]):
             try:
-                project = load_project(self._folder)
-                self._read = (text, self._stamps(project)), project
+                project = load_project(self._folder, environment=self._environment)
+                self._read = self._key(text, project), project
             except FeedwellError as error:
                 self._tell("the project has problems, its features stay as they were", error)
         return self._read
 
-    def _stamps(self, project: Project) -> tuple[object, ...]:
-        return tuple((name, fingerprint(self._folder / name)) for name in project.plugins)
+    def _key(self, text: str, project: Project) -> Key:
+        return text, self._environment, tuple((name, fingerprint(self._folder / name)) for name in project.plugins)
 
     def _tell(self, what: str, error: FeedwellError) -> None:
         """Once for each: it is asked every second."""

@@ -82,9 +82,10 @@ class Runtime:
         )
 
     @staticmethod
-    def open(folder: Path, *, clock: Clock | None = None) -> Runtime:
-        """The runtime of a project's folder with its champion, or with the untrained project where there is none."""
-        return Runtime(folder, reload.current(ReleaseStore(folder / STATE_FOLDER), folder), clock=clock)
+    def open(folder: Path, *, environment: str | None = None, clock: Clock | None = None) -> Runtime:
+        """The runtime of a project's folder with its champion, or with the untrained project under `environment`."""
+        compiled = reload.current(ReleaseStore(folder / STATE_FOLDER), folder, environment=environment)
+        return Runtime(folder, compiled, clock=clock)
 
     @property
     def deadline_ms(self) -> float:

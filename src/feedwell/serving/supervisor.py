@@ -41,10 +41,17 @@ class Supervisor:
     """`start` returns the bound address; `run` watches until `stop` is called or the process gets SIGINT or SIGTERM."""
 
     def __init__(
-        self, folder: Path, *, host: str | None = None, port: int | None = None, workers: int | None = None
+        self,
+        folder: Path,
+        *,
+        environment: str | None = None,
+        host: str | None = None,
+        port: int | None = None,
+        workers: int | None = None,
     ) -> None:
-        serving = load_project(folder).serving
+        serving = load_project(folder, environment=environment).serving
         self.folder = folder
+        self.environment = environment
         self.host = serving.host if host is None else host
         self.port = serving.port if port is None else port
         self.n_workers = workers or serving.workers
@@ -121,11 +128,12 @@ class Supervisor:
         child.process.start()
 
     def _projector(self) -> BaseProcess:
-        return _SPAWN.Process(target=run_projector, args=(self.folder, os.getpid()), name="feedwell-projector")
+        arguments = (self.folder, self.environment, os.getpid())
+        return _SPAWN.Process(target=run_projector, args=arguments, name="feedwell-projector")
 
     def _worker_starter(self, number: int) -> Callable[[], BaseProcess]:
         def start() -> BaseProcess:
-            arguments = (self.folder, number, self._socket, os.getpid())
+            arguments = (self.folder, self.environment, number, self._socket, os.getpid())
             return _SPAWN.Process(target=run_worker, args=arguments, name=f"feedwell-worker-{number}")
 
         return start
@@ -136,14 +144,7 @@ class Supervisor:
                 signal.signal(number, lambda *_: self._stop.set())
 
 
-def serve(folder: Path, *, host: str | None = None, port: int | None = None, workers: int | None = None) -> None:
-    """Serves a project until it is told to stop."""
-    supervisor = Supervisor(folder, host=host, port=port, workers=workers)
-    supervisor.start()
-    supervisor.run()
-
-
-def run_worker(folder: Path, number: int, sock: socket.socket, parent: int) -> None:
+def run_worker(folder: Path, environment: str | None, number: int, sock: socket.socket, parent: int) -> None:
     """One worker process: its own stores, its own pipeline thread, the shared socket."""
     import uvicorn
 
@@ -151,7 +152,8 @@ def run_worker(folder: Path, number: int, sock: socket.socket, parent: int) -> N
     from feedwell.serving.metrics import MetricsBoard
     from feedwell.serving.runtime import Runtime
 
-    app = create_app(Runtime.open(folder), MetricsBoard(folder / STATE_FOLDER, f"worker-{number}"))
+    board = MetricsBoard(folder / STATE_FOLDER, f"worker-{number}")
+    app = create_app(Runtime.open(folder, environment=environment), board)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=10)
     server = uvicorn.Server(config)
 
@@ -162,7 +164,7 @@ def run_worker(folder: Path, number: int, sock: socket.socket, parent: int) -> N
     server.run(sockets=[sock])
 
 
-def run_projector(folder: Path, parent: int) -> None:
+def run_projector(folder: Path, environment: str | None, parent: int) -> None:
     """The projector process; it ends with SIGTERM or with its parent."""
     from feedwell.pipeline.projector import Projector
     from feedwell.serving.metrics import MetricsBoard
@@ -175,8 +177,8 @@ def run_projector(folder: Path, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides the order
     _when_orphaned(parent, stop.set)
     inside = folder / STATE_FOLDER
-    log = EventLog.open(inside, load_project(folder), SystemClock())
-    projector = Projector(inside, log, FeatureSets(ReleaseStore(inside), folder))
+    log = EventLog.open(inside, load_project(folder, environment=environment), SystemClock())
+    projector = Projector(inside, log, FeatureSets(ReleaseStore(inside), folder, environment=environment))
     board = MetricsBoard(inside, "projector")
 
     def publish() -> None:

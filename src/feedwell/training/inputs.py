@@ -56,6 +56,7 @@ class Inputs:
 
     project: Project
     project_text: str
+    environment: str | None = None
     log: EventLog
     releases: ReleaseStore
     clock: Clock

@@ -82,6 +82,7 @@ def publish_config(
     project_text: str,
     clock: Clock,
     *,
+    environment: str | None = None,
     channel: str = CHAMPION,
     hydrate: Hydrate = no_state,
 ) -> str:
@@ -109,6 +110,7 @@ def publish_config(
         artifacts=artifacts,
         plugins=freeze_plugins(store, project),
         project_text=project_text,
+        environment=environment,
         project_digest=project.digest,
         parent=current,
     )

@@ -131,6 +131,7 @@ def _release(inputs: Inputs, parts: Parts, cut: Spans, judged: Mapping[str, Any]
         artifacts=artifacts,
         plugins=freeze_plugins(store, project),
         project_text=inputs.project_text,
+        environment=inputs.environment,
         project_digest=project.digest,
         features_version=parts.features.version,
         watermark=watermark,
