@@ -14,6 +14,7 @@ from scipy.stats import rankdata
 
 from feedwell.core import registry
 from feedwell.core.candidates import Retrieved, merge
+from feedwell.core.catalog import CatalogAsOf, CatalogTable
 from feedwell.core.errors import CheckFailed, CorruptArtifact, DataError
 from feedwell.core.needs import FeatureNeed, HistoryNeed
 from feedwell.core.project import ObjectiveConfig
@@ -48,18 +49,22 @@ CONFIG = {
 def made(objectives=KINDS, **config):
     part = registry.find("scorer", "mmoe")
     setting = Setting(
-        name="ranker", objectives=objectives, event_types=("buy", "view", "unview"), undone_by={"view": "unview"}
+        name="ranker",
+        objectives=objectives,
+        event_types=("buy", "view", "unview"),
+        undone_by={"view": "unview"},
+        item_text=("title",),
     )
     return part(part.Config(**CONFIG | config), setting)
 
 
-def world(n_requests=600, seed=0):
+def world(n_requests=600, seed=0, first=0):
     """Items have one of four colours. A click is likelier with f0, where the user is young, and where the last items of
     the history have the candidate's colour; no feature tells the colour."""
     rng = np.random.default_rng(seed)
     per, n = 10, n_requests * 10
     group_N = np.repeat(np.arange(n_requests), per)
-    item_N = rng.integers(0, 80, n) * 3 + 1
+    item_N = (first + rng.integers(0, 80, n)) * 3 + 1
     taste_R = rng.integers(0, 4, n_requests)
     length_R = rng.integers(0, 7, n_requests)
     history = np.repeat(taste_R, length_R) + 4 * rng.integers(0, 20, int(length_R.sum()))
@@ -91,7 +96,15 @@ def world(n_requests=600, seed=0):
                 type_E=np.ones(int(np.minimum(length_R, 5).sum()), np.int16),
             )
         },
+        items=catalog((first + np.arange(80)) * 3 + 1),
     )
+
+
+def catalog(keys):
+    """Each item says a word of its own and one that it shares."""
+    texts = tuple(f"thing no{key} kind{key % 5}" for key in keys.tolist())
+    table = CatalogTable(keys_M=keys, at_M=np.full(len(keys), 10**14), text_M=texts)
+    return CatalogAsOf(table=table, until=10**15, offset=77)
 
 
 def auc(y, p):
@@ -123,22 +136,12 @@ def fitted():
     return part
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """(the folder of an artifact, what the network predicted before it was written)."""
-    part, folder = made(epochs=2), tmp_path_factory.mktemp("mmoe")
-    part.fit(world())
-    before = part.predict(world(40, seed=2))
-    part.save(folder)
-    return folder, before, part
-
-
 def test_learns_from_features_and_history(fitted):
-    new, rows = world(200, seed=1), world(1500)
+    new, rows = world(200, seed=1), world(800)
     rows = replace(rows, labels={"click": rows.labels["click"]})
     found = []
     for config in ({}, {"history": 0}, {"history": 0, "features": ("f0",)}):
-        part = made({"click": KINDS["click"]}, **config)
+        part = made({"click": KINDS["click"]}, learning_rate=0.03, **config)
         part.fit(rows)
         found.append(auc(new.labels["click"], part.predict(new)["click"]))
     assert found[0] > 0.77, found
@@ -177,27 +180,34 @@ def test_a_request_gets_what_its_rows_predict(fitted):
 
 def test_what_is_written_computes_what_was_learned(written):
     folder, before, part = written
-    loaded = made(epochs=2)
+    loaded = made(epochs=2, embed="text")
     loaded.load(folder)
-    rows = world(40, seed=2)
+    rows = world(40, seed=2, first=500)
     after, own = loaded.predict(rows), part.predict(rows)
     for name, column in before.items():
         np.testing.assert_allclose(after[name], column, rtol=1e-4)
         assert np.array_equal(after[name], own[name])
+    untold = loaded.predict(replace(rows, items=catalog(np.empty(0, np.int64))))
+    assert not np.allclose(untold["click"], after["click"], rtol=1e-3), "what the new items say counts"
     assert loaded.curves == part.curves
+    assert loaded.catalog_offset == part.catalog_offset == 77
     assert {path.name for path in folder.iterdir()} == {
         "mmoe.json",
         "mmoe.safetensors",
+        "content.safetensors",
+        "text.json",
+        "text.safetensors",
         "encode_user.onnx",
         "score.onnx",
         "curves.json",
     }
 
 
-def test_an_artifact_that_differs_from_the_network_is_refused(tmp_path, monkeypatch):
-    part = made(epochs=1)
+def test_an_artifact_that_differs_from_the_network_is_refused(written, tmp_path, monkeypatch):
+    part = made(epochs=1, embed="text")
     part.fit(world(60))
-    monkeypatch.setattr("feedwell.nn.export.PARITY", 1e-12)
+    graphs = iter([(written[0] / name).read_bytes() for name in ("encode_user.onnx", "score.onnx")])
+    monkeypatch.setattr("feedwell.scorers._mmoe_training.to_onnx", lambda *_: next(graphs))
     with pytest.raises(CheckFailed, match=r"ONNX Runtime and torch differ by .*not written"):
         part.save(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -205,12 +215,12 @@ def test_an_artifact_that_differs_from_the_network_is_refused(tmp_path, monkeypa
 
 def test_a_damaged_artifact_is_refused(written, tmp_path):
     folder, _, _ = written
-    for name in ("mmoe.json", "score.onnx", "mmoe.safetensors", "curves.json"):
+    for name in ("mmoe.json", "score.onnx", "mmoe.safetensors", "content.safetensors", "curves.json"):
         for path in folder.iterdir():
             (tmp_path / path.name).write_bytes(path.read_bytes())
         (tmp_path / name).write_bytes(b"{")
         with pytest.raises(CorruptArtifact, match="train again"):
-            made(epochs=2).load(tmp_path)
+            made(epochs=2, embed="text").load(tmp_path)
 
 
 def test_serving_imports_no_torch(written):
@@ -224,8 +234,8 @@ def test_serving_imports_no_torch(written):
         "from feedwell.core.protocols import Setting\n"
         "from feedwell.testing import sample\n"
         "part = registry.find('scorer', 'mmoe')\n"
-        "setting = Setting(name='ranker', event_types=('buy', 'view'))\n"
-        f"made = part(part.Config(**json.loads({json.dumps(json.dumps(CONFIG))})), setting)\n"
+        "setting = Setting(name='ranker', event_types=('buy', 'view'), item_text=('title',))\n"
+        f"made = part(part.Config(**json.loads({json.dumps(json.dumps(CONFIG))}), embed='text'), setting)\n"
         f"made.load(Path({str(folder)!r}))\n"
         "got = made(sample.request(made.needs), sample.candidates(1))\n"
         "assert list(got) == ['click', 'buy', 'dwell'] and np.isfinite(got['click']).all()\n"

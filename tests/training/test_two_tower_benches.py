@@ -10,7 +10,7 @@ from feedwell.training.next_item import evaluate_next_item, read_sequences
 from feedwell.training.retrieval import evaluate_retrieval, read_train_test
 
 N_ITEMS = 40
-OPTIONS = {"context": "others", "batch_size": 64}
+OPTIONS = {"context": "others", "batch_size": 64, "epochs": 12}
 
 
 def test_the_next_item_of_a_cycle_is_found(tmp_path: Path) -> None:
