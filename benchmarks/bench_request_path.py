@@ -26,9 +26,10 @@ from feedwell.core.event import RawEvent
 from feedwell.core.project import Project
 from feedwell.core.protocols import Interactions, RankingRows
 from feedwell.pipeline.ask import Ask
-from feedwell.pipeline.compile import Compiled, compile_features, make_part
+from feedwell.pipeline.compile import compile_features, make_part
 from feedwell.pipeline.gather import Pace
 from feedwell.pipeline.online import OnlineState
+from feedwell.pipeline.overlays import Compiled
 from feedwell.pipeline.path import RequestPath, Wish
 from feedwell.pipeline.project_file import parse_project
 from feedwell.pipeline.projector import Projector

@@ -11,8 +11,8 @@ import pytest
 
 from feedwell.core.clock import SECOND, ManualClock
 from feedwell.core.event import RawEvent
-from feedwell.pipeline.compile import Compiled
 from feedwell.pipeline.online import OnlineState
+from feedwell.pipeline.overlays import Compiled
 from feedwell.pipeline.path import RequestPath, Served, Wish
 from feedwell.pipeline.project_file import parse_project
 from feedwell.pipeline.projector import Projector

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from feedwell.core.errors import NotTrained, ProjectError, UsageError
-from feedwell.pipeline.compile import Compiled, compile_features, make_part, part_names, project_needs
+from feedwell.pipeline.compile import compile_features, make_part, part_names, project_needs
+from feedwell.pipeline.overlays import Compiled
 from feedwell.pipeline.project_file import parse_project
 
 from .conftest import PROJECT, Shop

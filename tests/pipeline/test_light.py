@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from feedwell.pipeline.compile import Compiled, part_names
+from feedwell.pipeline.compile import part_names
+from feedwell.pipeline.overlays import Compiled
 from feedwell.pipeline.project_file import parse_project
 from feedwell.pipeline.record import RETRIEVED
 from feedwell.pipeline.replay import differences, replay_trace

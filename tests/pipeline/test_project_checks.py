@@ -122,6 +122,12 @@ def test_a_name_that_is_not_there_is_told_with_the_nearest(old: str, new: str, k
     assert key.split(".")[-1] in line or key.split(".")[-2] in line
 
 
+def test_a_ranker_that_learns_needs_something_to_predict() -> None:
+    bare = '[project]\nname = "p"\n[event.view]\n[ranker]\nkind = "xgboost"\n'
+    assert [(p.key, p.line) for p in problems_of(bare)] == [("ranker", 4)]
+    parse_project(bare + '[objective.view]\nevents = ["view"]\n', checks=(findings_of,))
+
+
 @pytest.mark.parametrize(
     ("more", "key", "says"),
     [
@@ -138,6 +144,11 @@ def test_a_name_that_is_not_there_is_told_with_the_nearest(old: str, new: str, k
         ("[event.served]", "event.served", "what the server appends"),
         ('[objective.shown]\nevents = ["served"]', "objective.shown.events", "no outcome"),
         ('[light]\nkind = "logistic"', "light", "there is none"),
+        (
+            '[ranker]\nkind = "logistic"\n[split]\nfractions = [0.8, 0.0, 0.0, 0.2]',
+            "split.fractions",
+            "nothing to learn from",
+        ),
         ('[light]\nkind = "logistik"', "light.kind", "no scorer is called"),
         ("[entity.slot]", "entity.slot", "column of every event"),
         ('[entity.user]\ngroup = "item"', "entity.user.group", "an entity already"),

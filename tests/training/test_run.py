@@ -247,3 +247,10 @@ def test_a_log_without_events_gives_a_release_of_what_needs_no_training(shop):
 def test_a_ranker_without_any_event_says_to_load_some(shop):
     with pytest.raises(DataError, match="no event of a user; load some with `feedwell ingest`"):
         shop(events=[]).train()
+
+
+def test_no_more_requests_are_judged_than_the_project_and_the_caller_allow(shop):
+    ws = shop(
+        ("[evaluate]", "[evaluate]\nmax_requests = 12"), ('[ranker]\nkind = "xgboost"\nn_trees = 20\nthreads = 1\n', "")
+    )
+    assert [ws.evaluate(max_requests=n).n_requests for n in (None, 5, 50)] == [12, 5, 12]

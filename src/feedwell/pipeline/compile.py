@@ -1,12 +1,7 @@
-"""Project + artifacts → Pipeline: every part made, loaded and checked before the first request.
-
-An overlay (a surface, the arms of experiments) is a whole pipeline of its own, compiled once; parts that it does not
-touch are shared.
-"""
+"""Project + artifacts → Pipeline: every part made, loaded and checked before the first request."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +23,7 @@ from feedwell.metrics import ListMetric
 from feedwell.pipeline.ask import Answer, Ask, Reader
 from feedwell.pipeline.gather import Pace
 from feedwell.pipeline.notes import Notes
+from feedwell.pipeline.project_checks import ranker_learns
 from feedwell.pipeline.project_file import variant
 from feedwell.pipeline.run import retrieve, run, run_both
 
@@ -114,7 +110,7 @@ def part_names(project: Project) -> list[str]:
         *(f"source.{n}" for n in project.source),
         *(f"filter.{n}" for n in project.filter),
         *(name for name, section in declared.items() if section is not None),
-        *(["calibration"] if _predicts(project) else []),
+        *(["calibration"] if ranker_learns(project) else []),
         "value",
         "slate",
     ]
@@ -179,7 +175,7 @@ def _readable_columns(project: Project, entity: str) -> tuple[str, ...]:
 def project_needs(project: Project) -> tuple[Need, ...]:
     """What all parts under all overlays want read, each once: one FeatureSet serves every surface and arm."""
     needs: dict[Need, None] = {NEWEST: None}
-    for overlaid in _variants(project):
+    for overlaid in variants(project):
         parts = {name: make_part(overlaid, name) for name in part_names(overlaid)}
         for part in (*parts.values(), *_fallbacks(overlaid, parts, {}).values()):
             needs.update(dict.fromkeys(part.needs))
@@ -251,75 +247,7 @@ def compile_pipeline(
     )
 
 
-class Compiled:
-    """One release: its pipelines by overlay, each compiled on first use and kept.
-
-    `parts` of the base that an overlay leaves as declared are shared with it, so that an arm costs no second copy.
-    """
-
-    def __init__(
-        self,
-        project: Project,
-        parts_folder: Mapping[str, Path],
-        features: FeatureSet | None = None,
-        *,
-        release_id: str = "",
-        allow_untrained: bool = False,
-    ) -> None:
-        self.project = project
-        self.release_id = release_id
-        self.features = features or compile_features(project)
-        self._folders = parts_folder
-        self._allow_untrained = allow_untrained
-        self._lock = threading.Lock()
-        self._by_overlay: dict[tuple[str, tuple[tuple[str, str], ...]], Pipeline] = {}
-        self.base = self.pipeline("", {})
-
-    def pipeline(self, surface: str, assignments: Mapping[str, str]) -> Pipeline:
-        """The pipeline of that surface and those arms; an undeclared one is the base."""
-        arms = {e: a for e, a in assignments.items() if e in self.project.experiment}
-        key = (surface if surface in self.project.surface else "", tuple(sorted(arms.items())))
-        with self._lock:
-            if key not in self._by_overlay:
-                self._by_overlay[key] = self._compile(variant(self.project, surface=key[0] or None, assignments=arms))
-            return self._by_overlay[key]
-
-    @property
-    def followers(self) -> Mapping[str, Any]:
-        """The sources and rankers of all overlays compiled so far; a name is one artifact whatever its `serve` keys."""
-        with self._lock:
-            pipelines = list(self._by_overlay.values())
-        return {name: part for pipeline in reversed(pipelines) for name, part in pipeline.followers.items()}
-
-    def warm(self) -> int:
-        """Compiles every surface and arm now, so that no request pays for it; how many there are."""
-        for surface in ("", *self.project.surface):
-            self.pipeline(surface, {})
-            for name, section in self.project.experiment.items():
-                for arm in section.arms:
-                    self.pipeline(surface, {name: arm})
-        return len(self._by_overlay)
-
-    def _compile(self, project: Project) -> Pipeline:
-        base = self._by_overlay.get(("", ()))
-        shared: dict[str, Any] = {}
-        if base is not None:
-            same = [n for n in part_names(project) if _same(project, base.project, n)]
-            last = {name: getattr(base, name) for name in ("light", "ranker", "calibration", "value", "slate")}
-            loaded = {**base.sources, **base.filters, **last}
-            shared = {name: loaded[name] for name in same if loaded.get(name) is not None}
-        return compile_pipeline(
-            project,
-            self._folders,
-            self.features,
-            release_id=self.release_id,
-            project_digest=self.project.digest,
-            allow_untrained=self._allow_untrained,
-            shared=shared,
-        )
-
-
-def _variants(project: Project) -> Iterator[Project]:
+def variants(project: Project) -> Iterator[Project]:
     """The base and each overlay alone: two arms never set one key, so pairs of them need nothing new."""
     yield project
     for surface in project.surface:
@@ -329,6 +257,18 @@ def _variants(project: Project) -> Iterator[Project]:
             yield variant(project, assignments={name: arm})
 
 
+def kind_of(project: Project, name: str) -> str:
+    """The declared part's name in the registry: what makes it."""
+    return _section(project, name)[2]
+
+
+def same_section(one: Project, other: Project, name: str) -> bool:
+    """Whether both declare the part alike, with outcomes that are alike."""
+    if name not in part_names(other) or one.objective != other.objective:
+        return False
+    return _section(one, name)[1] == _section(other, name)[1]
+
+
 def _section(project: Project, name: str) -> tuple[str, PartSection, str]:
     """(kind in the registry, the section, the name in the registry)."""
     kind, _, own = name.partition(".")
@@ -336,7 +276,7 @@ def _section(project: Project, name: str) -> tuple[str, PartSection, str]:
         return "scorer", project.light, project.light.kind
     if name == "ranker" and project.ranker is not None:
         return "scorer", project.ranker, project.ranker.kind
-    if name == "calibration" and _predicts(project):
+    if name == "calibration" and ranker_learns(project):
         return "scorer", project.calibration, project.calibration.kind or "calibration"
     if name == "value":
         return "scorer", project.value, project.value.kind or "value"
@@ -346,20 +286,6 @@ def _section(project: Project, name: str) -> tuple[str, PartSection, str]:
     if kind not in ("source", "filter") or own not in declared:
         raise UsageError(f"the project declares no part '{name}'; there are {', '.join(part_names(project))}")
     return kind, declared[own], declared[own].kind or own
-
-
-def _predicts(project: Project) -> bool:
-    """Whether a ranker learns what it predicts: only then is there something to calibrate on."""
-    plugins = project.modules.values()
-    if project.ranker is None or project.ranker.kind not in registry.names("scorer", plugins):
-        return False  # an unknown kind is told when the part is made
-    return learns(registry.find("scorer", project.ranker.kind, plugins))
-
-
-def _same(one: Project, other: Project, name: str) -> bool:
-    if name not in part_names(other) or one.objective != other.objective:
-        return False
-    return _section(one, name)[1] == _section(other, name)[1]
 
 
 def _fallbacks(project: Project, parts: Mapping[str, Any], folders: Mapping[str, Path]) -> dict[str, Source]:

@@ -25,10 +25,10 @@ from feedwell.core.request import NO_KEYS, Keys
 from feedwell.core.slate import SlateRecord
 from feedwell.core.telemetry import Telemetry
 from feedwell.pipeline.ask import Answer, Ask, Brought
-from feedwell.pipeline.compile import Compiled
 from feedwell.pipeline.cursor import MAX_PAGES, read_cursor, write_cursor
 from feedwell.pipeline.gather import Pace
 from feedwell.pipeline.live import LiveCatalog
+from feedwell.pipeline.overlays import Compiled
 from feedwell.pipeline.served import ServedEvents
 
 MAX_N = 1000

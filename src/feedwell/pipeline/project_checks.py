@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from feedwell.core import columns, registry
 from feedwell.core.event import CATALOG_PREFIX, SERVED
 from feedwell.core.project import EntitySection, PartSection, Project
+from feedwell.core.protocols import learns
 from feedwell.metrics.ranking import NAMES as METRICS
 from feedwell.pipeline.validation import FILE, Finding, Path, findings_in, nearest, one_of
 
@@ -162,6 +163,12 @@ def _references(project: Project, data: Mapping[str, Any], events: set[str]) -> 
     yield from _events(("data", "exposure"), project.data.exposure, events)
     if project.light is not None and "ranker" not in data:
         yield Finding(("light",), "chooses what [ranker] scores, and there is none", "a [ranker], or no [light]")
+    if ranker_learns(project):
+        if not _keys(data, "objective"):
+            yield Finding(("ranker",), "learns to predict outcomes, and nothing declares one", "an [objective.<name>]")
+        if not any(project.split.fractions[1:3]):
+            told = "leave the ranker nothing to learn from: its rows lie in the second and third of the four spans"
+            yield Finding(("split", "fractions"), told, "a second share above 0, or no [ranker]")
     if "calibration" in data and "ranker" not in data:
         yield Finding(("calibration",), "mends what [ranker] predicts, and there is none", "a [ranker]")
     objectives, sources = _keys(data, "objective"), _keys(data, "source")
@@ -174,6 +181,14 @@ def _references(project: Project, data: Mapping[str, Any], events: set[str]) -> 
         for name in project.serving.fallback:
             if name not in sources:
                 yield _unknown(("serving", "fallback"), "source", name, sources)
+
+
+def ranker_learns(project: Project) -> bool:
+    """Whether the ranker learns what it predicts; an unknown kind is told elsewhere."""
+    modules = project.modules.values()
+    if project.ranker is None or project.ranker.kind not in registry.names("scorer", modules):
+        return False
+    return learns(registry.find("scorer", project.ranker.kind, modules))
 
 
 def _settings(project: Project, data: Mapping[str, Any], events: set[str]) -> Iterator[Finding]:

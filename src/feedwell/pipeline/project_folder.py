@@ -12,6 +12,7 @@ from feedwell.core import registry
 from feedwell.core.errors import Problem, ProjectError, UsageError
 from feedwell.core.project import Project
 from feedwell.data.ingest_files import FORMATS, match_files, suffix_of
+from feedwell.pipeline.overlays import overlay_findings
 from feedwell.pipeline.project_checks import findings_of
 from feedwell.pipeline.project_file import Check, parse_project
 from feedwell.pipeline.trial import trial_findings
@@ -104,8 +105,10 @@ def _place(error: BaseException, path: Path, name: str) -> str:
 def _declared_well(project: Project, data: Mapping[str, Any]) -> Iterator[Finding]:
     """What sections say of each other, and whether the parts can be made and the features compile: all at once."""
     found = list(findings_of(project, data))
+    found += trial_findings(project, data, {f.path for f in found})
     yield from found
-    yield from trial_findings(project, data, {f.path for f in found})
+    if not found:  # only what can be made can be compared
+        yield from overlay_findings(project)
 
 
 def _scales_hold(folder: Path) -> Check:

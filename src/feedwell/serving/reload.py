@@ -15,8 +15,9 @@ from feedwell.core.artifact import CHAMPION
 from feedwell.core.errors import FeedwellError
 from feedwell.core.project import Project
 from feedwell.features import FeatureSet
-from feedwell.pipeline.compile import Compiled, compile_features
+from feedwell.pipeline.compile import compile_features
 from feedwell.pipeline.frozen import frozen_project
+from feedwell.pipeline.overlays import Compiled
 from feedwell.pipeline.project_folder import FILE_NAME, load_project
 from feedwell.stores.durable import fingerprint
 from feedwell.stores.releases import ReleaseStore

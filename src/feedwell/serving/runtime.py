@@ -14,13 +14,13 @@ from feedwell.core.artifact import CHAMPION
 from feedwell.core.clock import Clock, SystemClock
 from feedwell.core.errors import FeedwellError, Unavailable
 from feedwell.core.telemetry import Telemetry
-from feedwell.pipeline.compile import Compiled
 from feedwell.pipeline.contained import Contained
 from feedwell.pipeline.cursor import secret_of
 from feedwell.pipeline.explain import explain
 from feedwell.pipeline.frozen import frozen_project
 from feedwell.pipeline.gather import Pace
 from feedwell.pipeline.online import OnlineState
+from feedwell.pipeline.overlays import Compiled
 from feedwell.pipeline.path import RequestPath, Served, Wish
 from feedwell.pipeline.project_folder import STATE_FOLDER
 from feedwell.pipeline.served import ServedEvents

@@ -23,6 +23,7 @@ from feedwell.data.interactions import UserEvents
 from feedwell.data.split import Spans
 from feedwell.features import asof
 from feedwell.pipeline.compile import compile_features, make_part, part_names
+from feedwell.pipeline.overlays import parts_of_all
 from feedwell.training.inputs import Inputs
 from feedwell.training.parts import RANKERS
 
@@ -42,8 +43,7 @@ def fit_data(inputs: Inputs, events: UserEvents, cut: Spans, span: int) -> Inter
 
 def ranked_items(inputs: Inputs, until: int | None = None) -> CatalogAsOf:
     """The items as of `until` (None: all that the log has), where a declared ranker reads what they say."""
-    names = [name for name in RANKERS if name in part_names(inputs.project)]
-    if not any(follows(make_part(inputs.project, name)) for name in names):
+    if not any(follows(part) for part in parts_of_all(inputs.project, RANKERS)):
         return CatalogAsOf()
     return _items(inputs, until)
 

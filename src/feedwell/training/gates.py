@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from feedwell.stores.releases import ReleaseStore
 from feedwell.training.inputs import Inputs
 from feedwell.training.measure import Measured, measure
 from feedwell.training.metric_set import MetricSet, metric_set
-from feedwell.training.parts import Parts
+from feedwell.training.parts import Fitted, Parts
 from feedwell.training.report import Gate, ScoreShift
 from feedwell.training.walk import AS_OF, FITTED, PIPELINE, Relevance, Walked
 
@@ -36,9 +36,10 @@ _log = logging.getLogger("feedwell.train")
 @dataclass(frozen=True, kw_only=True)
 class Refit:
     """Everything fitted once more on all data: objective → positives of its rows, and how its scores moved from those
-    of the models that were judged."""
+    of the models that were judged. `overlaid`: artifact name → what surfaces and arms fit otherwise."""
 
     parts: Parts
+    overlaid: Mapping[str, Fitted] = field(default_factory=dict)
     n_rows: int = 0
     positives: Mapping[str, int]
     shift: Mapping[str, ScoreShift]

@@ -77,10 +77,11 @@ def measure(
 ) -> Measured:
     """Fits the project without the test span and judges it there; nothing is written.
 
-    `moments` are the requests to judge by; default: one per situation of the test span, `max_requests` by hash.
+    `moments` are the requests to judge by; default: one per situation of the test span, by hash at most `max_requests`
+    and no more than the project allows.
     """
     project, laps = inputs.project, Laps()
-    shown, until = labelled_exposures(inputs, events, cut), project.evaluate.max_requests or max_requests
+    shown = labelled_exposures(inputs, events, cut)
     span_X = cut.span(shown[USER].to_numpy(), shown[MOMENT].to_numpy())
     laps.end("exposures and labels")
     served = served_counts(inputs.view(), project, shown)
@@ -94,7 +95,8 @@ def measure(
     laps.end("sources on all before the test")
     pipeline, train_rows = parts.pipeline(), learned.rows
     if moments is None:
-        moments = moments_of(situations(events, shown), cut, [_TEST], until, "evaluate")
+        most = min((n for n in (project.evaluate.max_requests, max_requests) if n is not None), default=None)
+        moments = moments_of(situations(events, shown), cut, [_TEST], most, "evaluate")
     builder = None
     if train_rows is not None:
         kept = shown.filter(pa.array(exposures_of(shown, span_X == _TEST, moments)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,11 +60,24 @@ class Parts:
         return found if calibration is None or not calibrated else calibration.calibrated(found)
 
 
-def fit_sources(project: Project, data: Interactions, fitting: Fitting = ALONE) -> Parts:
-    """Every source that learns, fitted; filters, slates and live sources have nothing to fit."""
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """One part that learned: the project that declares it, its name there, what fitting it cost."""
+
+    project: Project
+    name: str
+    part: Any
+    cost: Cost
+
+
+def fit_sources(
+    project: Project, data: Interactions, fitting: Fitting = ALONE, *, only: Collection[str] | None = None
+) -> Parts:
+    """Every source that learns, or of these `only` some, fitted; filters, slates and live sources have nothing to
+    fit."""
     fitted, costs = {}, {}
     for name in part_names(project):
-        if name in (*RANKERS, CALIBRATION):
+        if name in (*RANKERS, CALIBRATION) or (only is not None and name not in only):
             continue
         part = make_part(project, name)
         if learns(part):
@@ -105,15 +118,3 @@ def _given(part: Any, name: str, fitting: Fitting) -> Any:
 
 def _unranked(project: Project) -> Project:
     return project.model_copy(update=dict.fromkeys(RANKERS))
-
-
-def fit_config(part: Any) -> dict[str, Any]:
-    """The part's `fit` keys and values: what its artifact was made with, and what changed `serve` keys leave alone."""
-    kept = {name for name, field in type(part.config).model_fields.items() if _when(field) == "fit"}
-    values: dict[str, Any] = part.config.model_dump(mode="json", include=kept)
-    return values
-
-
-def _when(field: Any) -> str:
-    extra = field.json_schema_extra
-    return str(extra.get("when", "")) if isinstance(extra, dict) else ""

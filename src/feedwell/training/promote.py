@@ -11,17 +11,15 @@ from feedwell.core.errors import CheckFailed, CorruptArtifact, Unavailable, Usag
 from feedwell.core.project import Project, Section
 from feedwell.core.protocols import learns
 from feedwell.core.registry import find
-from feedwell.pipeline.compile import compile_features, make_part, part_names
+from feedwell.pipeline.compile import compile_features, kind_of, make_part, part_names
 from feedwell.pipeline.frozen import freeze_plugins, frozen_project
+from feedwell.pipeline.overlays import OUTCOME, fit_config, overlaid_artifacts
 from feedwell.stores.releases import ReleaseStore
 from feedwell.training.gates import why_not
-from feedwell.training.parts import RANKER, fit_config
+from feedwell.training.parts import RANKER
 
 Hydrate = Callable[[Release], None]
 """Sees to it that the online state holds the features of a release; called before a channel points to it."""
-
-_OUTCOME = ("kind", "events", "where", "within", "after", "given")
-"""What an objective's labels are made of; weight, direction and margins are read at serving."""
 
 _EVENT = ("object", "undone_by", "value_scale", "context")
 _ENTITY = ("source", "rename", "created_at", "text")
@@ -99,7 +97,8 @@ def publish_config(
     problems = changed_fits(store, base, project)
     if problems:
         raise UsageError("these changes need `feedwell train`: " + "; ".join(problems))
-    artifacts = {name: ref for name, ref in base.artifacts.items() if name in part_names(project)}
+    needed = {*part_names(project), *overlaid_artifacts(project)}
+    artifacts = {name: ref for name, ref in base.artifacts.items() if name in needed}
     release = Release(
         watermark=base.watermark,
         log_window=base.log_window,
@@ -131,10 +130,19 @@ def changed_fits(store: ReleaseStore, base: Release, project: Project) -> list[s
         if name not in base.artifacts:
             problems.append(f"{name} has no artifact in {base.release_id}")
             continue
+        was_kind, now_kind = kind_of(frozen, name), kind_of(project, name)
+        if was_kind != now_kind:
+            problems.append(f"{name}.kind: {was_kind!r} → {now_kind!r}")
+            continue
         was, now = store.manifest(base.artifacts[name]).config, fit_config(part)
         problems += [f"{name}.{key}: {was.get(key)!r} → {now.get(key)!r}" for key in _differing(was, now)]
         if type(part).__module__ != type(make_part(frozen, name)).__module__:
             problems.append(f"{name}: the file with its code changed")
+    problems += [
+        f"{name}, as a surface or an arm sets it, has no artifact ({kept}) in {base.release_id}"
+        for kept, (_, name) in overlaid_artifacts(project).items()
+        if kept not in base.artifacts
+    ]
     if base.artifacts:
         problems += _read_otherwise(frozen, project)
     return problems + (_redefined(frozen, project) if RANKER in base.artifacts else [])
@@ -176,7 +184,7 @@ def _redefined(was: Project, now: Project) -> list[str]:
         if old is None:
             problems.append(f"objective.{name} is new")
             continue
-        problems += _changed(f"objective.{name}", old, objective, _OUTCOME)
+        problems += _changed(f"objective.{name}", old, objective, OUTCOME)
     return problems
 
 

@@ -30,7 +30,7 @@ from feedwell.data.interactions import UserEvents
 from feedwell.data.labels import CLOSES, UNTIL, labels
 from feedwell.data.log_view import MOMENT
 from feedwell.features import FeatureSet, asof, histories
-from feedwell.pipeline.compile import make_part, part_names
+from feedwell.pipeline.overlays import parts_of_all
 from feedwell.training.fit_data import ranked_items
 from feedwell.training.inputs import Inputs
 from feedwell.training.parts import RANKERS
@@ -207,8 +207,7 @@ class RowBuilder:
 
     def _histories(self, requests_R2: Keys) -> Mapping[HistoryNeed, Histories]:
         """What the rankers want to know of each request's (t, user): the batch plan reads what state held at t."""
-        project = self._project
-        wanted = [n for name in RANKERS if name in part_names(project) for n in make_part(project, name).needs]
+        wanted = [need for part in parts_of_all(self._project, RANKERS) for need in part.needs]
         needs = tuple(dict.fromkeys(n for n in wanted if isinstance(n, HistoryNeed)))
         frame = pa.table({T: requests_R2[:, 0], USER: requests_R2[:, 1]})
         return histories(self._features, self._inputs.log.segment_paths(), frame, needs, engine=self._inputs.view())

@@ -16,28 +16,24 @@ from typing import Any
 import numpy as np
 
 from feedwell.core.artifact import CANDIDATE, CHAMPION, Release
-from feedwell.data.interactions import UserEvents, user_events
+from feedwell.data.interactions import user_events
 from feedwell.data.split import Spans, spans
+from feedwell.pipeline.compile import kind_of
 from feedwell.pipeline.frozen import freeze_plugins
-from feedwell.training.calibrate import carve_valid, fit_in_order
-from feedwell.training.compare import score_shift
-from feedwell.training.fit_data import fit_data, ranked_items
+from feedwell.pipeline.overlays import fit_config
 from feedwell.training.gates import Refit, champion_of, check_gates, refit_gates
 from feedwell.training.inputs import Inputs, Laps
-from feedwell.training.measure import Measured, measure
-from feedwell.training.parts import CALIBRATION, RANKERS, Parts, fit_config, fit_sources
-from feedwell.training.report import EvaluateReport, ScoreShift, TrainReport
-from feedwell.training.rows import Rows, join, servable
+from feedwell.training.measure import measure
+from feedwell.training.parts import CALIBRATION, Fitted
+from feedwell.training.refit import fit_for_release
+from feedwell.training.report import EvaluateReport, TrainReport
 from feedwell.training.walk import PIPELINE
-
-_KEPT = 0.1
-"""Of the requests behind a release, the share that stops the ranker and the share that calibrates it."""
 
 
 def train(inputs: Inputs, *, channel: str = CANDIDATE, max_requests: int | None = None) -> TrainReport:
     """Everything above; the report of a run whose checks held. CheckFailed: a feature knows the future or says nothing.
 
-    `max_requests` bounds the evaluation where the project does not. A log without events gives a release of what needs
+    `max_requests` bounds the evaluation, as the project does. A log without events gives a release of what needs
     no training.
     """
     project, laps = inputs.project, Laps()
@@ -50,7 +46,7 @@ def train(inputs: Inputs, *, channel: str = CANDIDATE, max_requests: int | None 
     before = {**laps.to_dict(), **found.cost}
     laps = Laps()
     inputs.progress("refit for release", 0, None)
-    refit = _refit(inputs, events, cut, found)
+    refit = fit_for_release(inputs, events, cut, found)
     laps.end("refit for release")
     warnings = list(found.warnings)
     told = getattr(refit.parts.fitted.get(CALIBRATION), "warnings", ())
@@ -58,13 +54,14 @@ def train(inputs: Inputs, *, channel: str = CANDIDATE, max_requests: int | None 
     gates = check_gates(inputs, events, cut, found, champion) + refit_gates(project, refit)
     laps.end("gates")
     fits = {f"fit {name}": cost.to_dict() for name, cost in refit.parts.cost.items()}
+    fits |= {f"fit {name}": fitted.cost.to_dict() for name, fitted in refit.overlaid.items()}
     judged = {
         "gates": tuple(g.to_dict() for g in gates),
         "metrics": _headline(found.evaluation),
         "judged_against": champion and champion.release_id,
         "judged_recipe": champion.project_digest if isinstance(champion, Release) else "",
     }
-    release_id = _release(inputs, refit.parts, cut, judged)
+    release_id = _release(inputs, refit, cut, judged)
     # Of what was a candidate before nothing depends: a pointer that cannot be read must not cost the run.
     inputs.releases.set_channel(channel, release_id, why="train", anew=True)
     return TrainReport(
@@ -83,47 +80,23 @@ def train(inputs: Inputs, *, channel: str = CANDIDATE, max_requests: int | None 
     )
 
 
-def _refit(inputs: Inputs, events: UserEvents, cut: Spans, found: Measured) -> Refit:
-    """Sources on everything; the ranker on the rows of all spans, the stretch before the last kept for early stopping,
-    the last for calibration."""
-    project = inputs.project
-    final = fit_sources(project, fit_data(inputs, events, cut, 4), inputs.fitting)
-    if found.train is None or found.test is None:
-        return Refit(parts=final, positives={}, shift={})
-    rows, _ = servable(join([found.train, found.test]).with_items(ranked_items(inputs)))
-    last_N = carve_valid(rows.ranking, rows.t_N, _KEPT)
-    final = final.with_rankers(fit_in_order(final, rows, last_N, stopping=_KEPT))
-    return Refit(
-        parts=final,
-        n_rows=len(rows),
-        positives={name: int((rows.ranking.labels[name] > 0).sum()) for name in project.objective},
-        shift=_shift(found.parts, final, found.test),
-    )
-
-
-def _shift(judged: Parts, released: Parts, rows: Rows) -> dict[str, ScoreShift]:
-    """objective → how the released predictions differ from the judged ones for the candidates of the test span: those
-    that sources retrieved, or where all of them had been shown, the exposures."""
-    sampled = ~rows.exposed_N
-    candidates = rows.ranking.take(sampled) if sampled.any() else rows.ranking
-    before, after = judged.predict(candidates), released.predict(candidates)
-    return {name: score_shift(before[name], after[name]) for name in before if name in after}
-
-
-def _release(inputs: Inputs, parts: Parts, cut: Spans, judged: Mapping[str, Any]) -> str:
+def _release(inputs: Inputs, refit: Refit, cut: Spans, judged: Mapping[str, Any]) -> str:
     """Writes each fitted part as an artifact and the release that names them; `judged`: its gates, and against whom."""
-    project, store = inputs.project, inputs.releases
+    project, store, parts = inputs.project, inputs.releases, refit.parts
     watermark = cut.end - 1 if cut.end else 0
+    base = {
+        name: Fitted(project=project, name=name, part=part, cost=parts.cost[name])
+        for name, part in parts.fitted.items()
+    }
     artifacts = {}
-    for name, part in parts.fitted.items():
-        kind, _, own = name.partition(".")
-        artifacts[name] = store.write_artifact(
-            kind,
-            own or (getattr(project, name).kind if name in (*RANKERS, CALIBRATION) else name),
-            part.save,
-            config=fit_config(part),
+    for kept, fitted in {**base, **refit.overlaid}.items():
+        artifacts[kept] = store.write_artifact(
+            fitted.name.partition(".")[0],
+            fitted.name.partition(".")[2] or kind_of(fitted.project, fitted.name),
+            fitted.part.save,
+            config=fit_config(fitted.part),
             window=(0, cut.end),
-            cost=parts.cost[name].to_dict(),
+            cost=fitted.cost.to_dict(),
         )
     release = Release(
         release_id=store.new_release_id(artifacts, inputs.project_text),
