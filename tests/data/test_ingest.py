@@ -16,8 +16,10 @@ import pytest
 
 from feedwell.core.clock import SystemClock
 from feedwell.core.errors import DataError
+from feedwell.core.event import RawEvent
 from feedwell.core.project import DataSection, EntitySection, EventSection, Project, ProjectSection
 from feedwell.data.ingest import IngestReport, ingest
+from feedwell.data.unkeyed import unkeyed_notes
 from feedwell.stores.log import EventLog
 
 S = 1_000_000
@@ -551,3 +553,22 @@ def test_the_reason_of_an_unreadable_line_is_one_line(shop):
     report = shop.ingest()
     assert report.n_quarantined
     assert not [kind for kind in [*report.reasons, *report.examples.values()] if "\n" in kind]
+
+
+def test_events_that_came_before_an_entity_was_declared_are_told_to_have_no_key_of_it(shop):
+    shop.write("e.csv", "user,item,type,ts\nu,a,view,1700000000\n")
+    shop.write("i.csv", "item_id,category\na,red\n")
+    shop.declare(events="e.csv", entity={"item": EntitySection(path="i.csv", columns={"category": "string"})})
+    assert "category" not in str(shop.ingest())
+    shop.log.close()
+    again = Shop(shop.folder)
+    again.declare(
+        events="e.csv",
+        entity={"item": EntitySection(path="i.csv", columns={"category": "string"}, group="category")},
+    )
+    (note,) = [text for text in again.ingest().notes if "category" in text]
+    assert note.startswith("2 stored events came before the entity 'category' was declared")
+    assert unkeyed_notes(again.project, shop.folder / ".feedwell") == [note]
+    again.log.append([RawEvent(type="view", ts=NOW * S, ids={"user": "u", "item": "a"})])
+    assert again.events()[-1]["category"] == "red"
+    again.log.close()

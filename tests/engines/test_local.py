@@ -31,3 +31,12 @@ def test_settings_reach_the_database(tmp_path):
             ).fetchall()
         )
     assert found == {"threads": "1", "temp_directory": str(tmp_path), "memory_limit": "117.3 MiB"}
+
+
+def test_a_key_that_a_file_was_written_without_is_minus_one_there(paths, tmp_path):
+    pq.write_table(pa.table({"a": pa.array([5]), "k": pa.array([8])}), tmp_path / "later.parquet")
+    for files, k in (([*paths, tmp_path / "later.parquet"], [-1, -1, -1, -1, -1, 8]), (paths, [-1] * 5)):
+        table = LocalEngine().scan(files, ["a", "k"], keys=("k",))
+        assert table.column("k").to_pylist() == k
+        assert table.column("a").to_pylist() == [3, 1, 2, 9, 7, 5][: len(k)]
+        assert len(LocalEngine().scan(files, ["a"], "k >= 0", keys=("k",))) == len(k) - 5

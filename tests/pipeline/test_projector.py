@@ -4,6 +4,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ import pyarrow as pa
 import pytest
 
 from feedwell.core.errors import Unavailable
-from feedwell.features import FeatureSet, Fold, StateReader
+from feedwell.features import FeatureSet, Fold, StateReader, hydrate
 from feedwell.pipeline.compile import compile_features
 from feedwell.pipeline.project_file import parse_project
 from feedwell.pipeline.projector import Projector
 from feedwell.stores.durable import file_lock
 from feedwell.stores.state import MemoryState
 
-from .conftest import NOW, PROJECT, Shop, catalog, event, history
+from .conftest import NOW, PROJECT, Shop, catalog, event, history, item, open_shop
 
 MORE = (
     PROJECT
@@ -211,16 +212,86 @@ def test_it_outlives_a_batch_that_fails(shop: Shop, monkeypatch: pytest.MonkeyPa
     thread = threading.Thread(target=shop.projector.run_forever, args=(stop,), daemon=True)
     end = shop.log.append(history(n=5)).offsets[-1]
     thread.start()
-    for _ in range(1000):
-        with shop.online.reader(shop.compiled.features) as reader:
-            if reader.state_offset == end:
-                break
-        time.sleep(0.01)
+    assert wait_for(shop, shop.compiled.features, end)
     stop.set()
     thread.join(10)
     assert not thread.is_alive()
-    assert reader.state_offset == end
     assert shop.projector.telemetry.value("projector_errors") == 2
+
+
+WITH_BRAND = (
+    MORE
+    + """
+[entity.brand]
+from = "item.brand"
+
+[feature.brand_views]
+entity = "brand"
+aggregate = "count"
+events = ["view"]
+windows = ["1d"]
+"""
+)
+
+
+def test_an_entity_declared_after_events_were_sealed_has_features_of_what_follows(tmp_path: Path) -> None:
+    shop = open_shop(tmp_path)
+    shop.put(*catalog(3), *history(n=10))
+    shop.log.seal(12)
+    shop.close()
+    shop = open_shop(tmp_path, WITH_BRAND)
+    shop.put(item("i7", brand="b"), event("view", "u1", "i7"))
+    assert_as_folded_anew(shop.compiled.features, shop)
+    assert np.nansum(values(shop.compiled.features, shop)[1]) > 0
+    shop.close()
+
+
+def test_features_of_an_entity_that_the_log_was_opened_without_wait_for_a_restart(shop: Shop) -> None:
+    added = compile_features(parse_project(WITH_BRAND))
+    projector = Projector(shop.folder, shop.log, lambda: [added, shop.compiled.features])
+    shop.log.append(history(n=5))
+    assert projector.catch_up() == 5
+    assert_as_folded_anew(shop.compiled.features, shop)
+    projector.close()
+
+
+def test_a_feature_set_that_cannot_be_built_does_not_stop_the_others(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.log.seal(60)
+    added, broken = compile_features(parse_project(MORE)), [True]
+
+    def build(features: FeatureSet, *arguments: Any, **options: Any) -> None:
+        if broken and features is added:
+            raise RuntimeError("no such column")
+        hydrate(features, *arguments, **options)
+
+    monkeypatch.setattr("feedwell.pipeline.projector.hydrate", build)
+    monkeypatch.setattr("feedwell.pipeline.projector._AGAIN_S", 0.0)
+    projector = Projector(shop.folder, shop.log, lambda: [added, shop.compiled.features])
+    with pytest.raises(RuntimeError, match="no such column"):
+        projector.catch_up()
+    stop = threading.Event()
+    thread = threading.Thread(target=projector.run_forever, args=(stop,), kwargs={"refresh_s": 0.01}, daemon=True)
+    thread.start()
+    end = shop.log.append(history(n=5)).offsets[-1]
+    assert wait_for(shop, shop.compiled.features, end)
+    assert projector.telemetry.value("projector_errors") >= 1
+    broken.clear()
+    assert wait_for(shop, added, end)
+    stop.set()
+    thread.join(10)
+    assert_as_folded_anew(added, shop)
+
+
+def wait_for(shop: Shop, features: FeatureSet, offset: int) -> bool:
+    """Whether the state comes to hold these features up to that offset."""
+    for _ in range(1000):
+        with suppress(Unavailable), shop.online.reader(features) as reader:
+            if reader.state_offset == offset:
+                return True
+        time.sleep(0.01)
+    return False
 
 
 def test_a_folder_that_is_not_there_yet_is_made(tmp_path: Path, shop: Shop) -> None:

@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
+from feedwell.serving.standstill import Standstill
+
 from .conftest import SHOP_TEXT, Server
 
 
@@ -193,6 +195,27 @@ def test_health_ready_and_metrics(server: Server) -> None:
     text = server.get("/metrics").text
     assert re.search(r"^feedwell_request_ms_count \d+", text, re.M)
     assert "feedwell_stage_ms_bucket" in text
+
+
+def test_a_projector_that_stands_still_is_told_though_the_worker_stays_ready(
+    servers: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = servers()
+    monkeypatch.setattr("feedwell.serving.standstill.PATIENCE_S", 0.0)
+    assert server.post("/v1/events", json={"type": "view", "user": "u1", "item": "i1"}).json()["accepted"] == 1
+    assert server.get("/ready").json()["projector_stalled"] is False  # the first look cannot tell
+    ready = server.get("/ready").json()
+    assert ready["ready"] is ready["projector_stalled"] is True
+    assert "1 events behind" in ready["note"]
+    assert server.runtime.telemetry.value("projector_stalled") == 1
+    server.fold()
+    assert server.get("/ready").json()["projector_stalled"] is False
+
+
+def test_the_state_stands_still_only_when_events_have_waited_at_one_offset() -> None:
+    standstill = Standstill()
+    looks = [(5, 0, 0.0), (5, 2, 100.0), (5, 4, 109.0), (7, 2, 111.0), (7, 0, 200.0), (7, 1, 300.0), (7, 1, 311.0)]
+    assert [standstill.look(*look) for look in looks] == [False] * 6 + [True]
 
 
 def test_every_field_of_the_api_is_bounded(server: Server) -> None:

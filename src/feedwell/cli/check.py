@@ -7,6 +7,7 @@ from pathlib import Path
 from feedwell.cli._shared import HERE, EnvironmentOption, JsonOption, ProjectOption, show
 from feedwell.core.artifact import CHAMPION
 from feedwell.core.errors import FeedwellError
+from feedwell.data.unkeyed import unkeyed_notes
 from feedwell.pipeline.compile import compile_features, part_names
 from feedwell.pipeline.exploration import exploration_cost
 from feedwell.pipeline.frozen import changed_plugins
@@ -22,7 +23,11 @@ def command(
     declared = load_project(project, environment=environment)
     features = compile_features(declared)
     cost = exploration_cost(declared)
-    warnings = [*missing_files(declared, project), *_changed_since_champion(project)]
+    warnings = [
+        *missing_files(declared, project),
+        *unkeyed_notes(declared, project / STATE_FOLDER),
+        *_changed_since_champion(project),
+    ]
     result = {
         "project": declared.project.name,
         "digest": declared.digest,

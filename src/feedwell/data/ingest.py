@@ -24,6 +24,7 @@ from feedwell.data.contracts import RowContract, id_names
 from feedwell.data.ingest_files import BadLine, Batch, SourceFile, look_at, match_files, read_batches, read_objects
 from feedwell.data.ingest_sql import REASON, Normaliser, map_columns
 from feedwell.data.quarantine import Quarantine
+from feedwell.data.unkeyed import unkeyed_notes
 from feedwell.stores.log import EventLog, LoadReport, raw_schema
 from feedwell.stores.log.catalog import payload_text
 from feedwell.stores.log.schema import FILE
@@ -99,7 +100,7 @@ def ingest(
         examples=dict(quarantine.examples),
         quarantine=str(quarantine.path) if quarantine.n else None,
         undeclared={k: n for k, n in load.types.items() if not k.startswith("$") and k not in declared},
-        notes=tuple(_notes(project, load, reading, history)),
+        notes=tuple(_notes(project, log.folder, load, reading, history)),
         wall_s=time.perf_counter() - started,
     )
 
@@ -294,11 +295,12 @@ def _declared_types(project: Project) -> set[str]:
     return {kind for types in lists for kind in types}
 
 
-def _notes(project: Project, load: LoadReport, reading: _Reading, history: bool) -> Iterator[str]:
+def _notes(project: Project, state_folder: Path, load: LoadReport, reading: _Reading, history: bool) -> Iterator[str]:
     if history and reading.assumed:
         yield f"available_at is assumed: ts + {format_duration(project.data.assumed_delay)} ([data] assumed_delay)"
     if empty := [file.file for file in reading.files if not file.n_rows]:
         yield f"no rows are in {', '.join(empty[:3])}" + (f" and {len(empty) - 3} more files" if empty[3:] else "")
+    yield from unkeyed_notes(project, state_folder)
     if load.n_twins_across_files:
         n = load.n_twins_across_files
         yield f"{n} rows equal one in another file of this load: twins over two files count as one"

@@ -70,9 +70,10 @@ class LogView:
         )
 
     def scan(self, paths: Sequence[Path], select: Sequence[str], where: str = "TRUE") -> pa.Table:
-        """The engine's scan, with what this view leaves out left out: as-of features read the log through it."""
+        """The engine's scan, with what this view leaves out left out, and with absent keys as -1: as-of features and
+        the online state read the log through it."""
         rows, qualify, rest = where.partition(" QUALIFY ")
-        return self.engine.scan(paths, select, f"({rows}) AND {self._where()}{qualify}{rest}")
+        return self.engine.scan(paths, select, f"({rows}) AND {self._where()}{qualify}{rest}", keys=self.entities)
 
     def _where(self) -> str:
         terms = [f"available_at < {self.until}"] if self.until is not None else []

@@ -12,6 +12,9 @@ from typing import Protocol
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feedwell.core.event import NO_KEY
 
 
 class Engine(Protocol):
@@ -42,12 +45,34 @@ class LocalEngine:
             settings["threads"] = self.threads
         return duckdb.connect(config=settings)
 
-    def scan(self, paths: Sequence[Path], select: Sequence[str], where: str = "TRUE") -> pa.Table:
-        files = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
+    def scan(
+        self, paths: Sequence[Path], select: Sequence[str], where: str = "TRUE", *, keys: Sequence[str] = ()
+    ) -> pa.Table:
+        """What `Engine` says. `keys`: columns of keys, which read -1 in a file that has none."""
         # Making a database costs more than a small scan; a cursor on one that stands costs nothing.
         with _database(self, os.getpid()).cursor() as connection:
-            query = f"SELECT {', '.join(select)} FROM read_parquet([{files}]) WHERE {where}"
+            query = f"SELECT {', '.join(select)} FROM {_rows(paths, keys)} WHERE {where}"
             return connection.execute(query).to_arrow_table()
+
+
+def _rows(paths: Sequence[Path], keys: Sequence[str]) -> str:
+    """SQL: the rows of all files. Only where a key is missing are their columns brought together, which costs more."""
+    files = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
+    held = [_columns_of(path) for path in paths] if keys else []
+    absent = [key for key in keys if not any(key in columns for columns in held)]
+    partial = [key for key in keys if key not in absent and not all(key in columns for columns in held)]
+    if not absent and not partial:
+        return f"read_parquet([{files}])"
+    filled = ", ".join(f'coalesce("{key}", {NO_KEY}) AS "{key}"' for key in partial)
+    added = "".join(f', {NO_KEY}::BIGINT AS "{key}"' for key in absent)
+    columns = (f"* REPLACE ({filled})" if filled else "*") + added
+    return f"(SELECT {columns} FROM read_parquet([{files}], union_by_name = true))"
+
+
+@lru_cache(maxsize=4096)
+def _columns_of(path: Path) -> frozenset[str]:
+    """The columns of a file, looked up once: files that the engine reads are immutable, and so are their names."""
+    return frozenset(pq.read_schema(path).names)
 
 
 @lru_cache(maxsize=4)

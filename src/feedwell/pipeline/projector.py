@@ -3,6 +3,7 @@
     log.read(position) → Fold.fold → (state and offset in one transaction) → seal what is folded, now and then
 
 A new epoch (history was loaded) is built aside from the sealed log and swapped in; the old state serves until then.
+A feature set that cannot be kept is left out, so that those which releases serve go on.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
@@ -32,10 +33,14 @@ BATCH = 10_000
 SEAL_ABOVE = 200_000
 """Hot rows beyond which folded ones are sealed."""
 _IDLE_S, _ERROR_S, _PATIENCE_S = 0.005, 0.5, 600.0
+_AGAIN_S = 60.0
+"""How long a feature set that could not be built waits for the next try: each reads the whole log."""
 _log = logging.getLogger("feedwell.projector")
 
 
 class Log(Protocol):
+    @property
+    def entities(self) -> tuple[str, ...]: ...
     @property
     def epoch(self) -> int: ...
     def high_water(self) -> tuple[int, int]: ...
@@ -74,6 +79,9 @@ class Projector:
         self._fold: Fold | None = None
         self._epoch = -1
         self._after = -1
+        self._sets: list[FeatureSet] = []
+        self._again_at: dict[str, float] = {}
+        self._told: set[str] = set()
 
     def catch_up(self, *, patience_s: float = _PATIENCE_S) -> int:
         """Returns once everything that the log held at the call is folded; how many events this call folded itself.
@@ -119,16 +127,17 @@ class Projector:
         self.close()
         stop.wait(_ERROR_S)
 
-    def refresh(self) -> None:
+    def refresh(self, *, contained: bool = False) -> None:
         """Opens or builds the state of the log's epoch and takes up feature sets that were added. The lock is held.
 
+        `contained`: a set that cannot be built is told, left out and tried again later, unless none is left.
         Views that no feature set declares any more are dropped by `run_forever` only: a short-lived caller need not
         know every release that others serve.
         """
         epoch = self._log.epoch
-        sets = list(self._feature_sets())
+        sets = self._offered()
         if self.states.epoch != epoch or not self._opens():
-            self._build(epoch, sets)
+            sets = self._build(epoch, sets, contained)
         if self._state is None or self._epoch != epoch:
             self._close_state()
             self._state, self._epoch = self.states.open(), epoch
@@ -137,8 +146,9 @@ class Projector:
             with self._state.read() as txn:
                 head = read_head(txn)
             if head is not None and fold.position < head.offset:
-                self._hydrate(sets, self._state, head.offset)
-            self._fold, self._after = fold, -1
+                sets = self._hydrate(sets, self._state, head.offset, contained)
+                fold = Fold(sets, self._state, epoch=epoch)
+            self._fold, self._after, self._sets = fold, -1, sets
         # Forgotten users' events at the end are stepped over in memory only, so that this may be ahead of the state.
         self._after = max(self._after, fold.position)
 
@@ -156,7 +166,7 @@ class Projector:
         while not stop.is_set():
             if monotonic() >= due:
                 before = self._fold
-                self.refresh()
+                self.refresh(contained=True)
                 if self._fold is not None and self._fold is not before:
                     self._fold.drop_others()
                 due = monotonic() + refresh_s
@@ -217,20 +227,47 @@ class Projector:
             return False
         return True
 
-    def _build(self, epoch: int, sets: Sequence[FeatureSet]) -> None:
+    def _offered(self) -> list[FeatureSet]:
+        """The feature sets that this process can keep now; those before where it can keep none of today's.
+
+        The log was opened with the entities of its time: what needs another one waits for a restart (decision 0011).
+        """
+        found = []
+        for features in self._feature_sets():
+            if absent := sorted(set(features.project.entities) - set(self._log.entities)):
+                self._tell(features, f"this process opened the log without {', '.join(absent)}: restart it")
+            elif monotonic() >= self._again_at.get(features.version, 0.0):
+                found.append(features)
+        return found or self._sets
+
+    def _tell(self, features: FeatureSet, why: str) -> None:
+        text = f"features {features.version} are left out of the online state: {why}"
+        if text not in self._told:
+            _log.error(text)
+        self._told.add(text)
+
+    def _leave_out(self, features: FeatureSet, error: Exception) -> None:
+        self.telemetry.count("projector_errors")
+        self._tell(features, f"{type(error).__name__}: {error}")
+        self._again_at[features.version] = monotonic() + _AGAIN_S
+
+    def _build(self, epoch: int, sets: list[FeatureSet], contained: bool) -> list[FeatureSet]:
         """A state of that epoch from the sealed log, aside, then swapped in. Without segments folding will do."""
         self._close_state()
         state = self.states.fresh(epoch)
         try:
-            self._hydrate(sets, state, self._log.high_water()[0])
+            kept = self._hydrate(sets, state, self._log.high_water()[0], contained)
         finally:
             state.close()
         self.states.swap(epoch)
+        return kept
 
-    def _hydrate(self, sets: Sequence[FeatureSet], state: StateStore, upto: int) -> None:
-        """Builds the views that `state` lacks by the batch plan, from all up to `upto`, which is sealed first."""
+    def _hydrate(self, sets: list[FeatureSet], state: StateStore, upto: int, contained: bool) -> list[FeatureSet]:
+        """Builds the views that `state` lacks by the batch plan, from all up to `upto`, which is sealed first; the sets
+        that `state` then has."""
         if upto < 0 or not self._log.segment_paths():
-            return
+            return sets
+        kept: list[FeatureSet] = []
         begin = monotonic()
         self._log.seal(upto)
         for features in sets:
@@ -239,8 +276,13 @@ class Projector:
                 entities=features.project.entities,
                 forgotten=tuple(sorted(self._log.forgotten())),
             )
-            hydrate(features, view.segments, state, epoch=self._log.epoch, upto_offset=upto, engine=view)
+            # The last one raises when none could be built: a state without any would be swapped in for one that serves.
+            alone = contained and (kept or features is not sets[-1])
+            with Contained(partial(self._leave_out, features)) if alone else nullcontext():
+                hydrate(features, view.segments, state, epoch=self._log.epoch, upto_offset=upto, engine=view)
+                kept.append(features)
         self.telemetry.observe_ms("projector_hydrate", (monotonic() - begin) * 1e3)
+        return kept
 
     def _close_state(self) -> None:
         if self._state is not None:
@@ -256,7 +298,7 @@ class Projector:
         except Unavailable:
             return False
         try:
-            after = Fold(list(self._feature_sets()), state).position
+            after = Fold(self._offered(), state).position
         finally:
             state.close()
         while after < target and not self._log.read(after, self._batch).num_rows:

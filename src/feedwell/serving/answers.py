@@ -147,6 +147,7 @@ class ReadyAnswer(BaseModel):
     caught_up: bool
     warmed: bool
     restart_needed: bool
+    projector_stalled: bool = Field(description="Events wait, and the online state has not moved for 10 s.")
     note: Reason
 
 

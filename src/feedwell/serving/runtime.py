@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from feedwell.core.artifact import CHAMPION
@@ -27,6 +28,7 @@ from feedwell.pipeline.served import ServedEvents
 from feedwell.serving import reload
 from feedwell.serving.follower import Follower
 from feedwell.serving.lane import Lane
+from feedwell.serving.standstill import Standstill
 from feedwell.stores.log import EventLog
 from feedwell.stores.records import RecordStore
 from feedwell.stores.releases import ReleaseStore
@@ -39,6 +41,10 @@ _LOOK_S, _WARM_UP_S = 0.25, 0.05
 _CATALOG_S = 0.05
 """How often sources are told of new items: with the projector's lag, well within a second of the PUT."""
 _RESTART = "release {} declares other entities or events than this server checks and stores: restart it; {} goes on"
+_STALLED = (
+    "the online state stands still at offset {}, {} events behind: what happens now is not seen; the projector's log,"
+    " and feedwell_projector_errors_total, say why"
+)
 _log = logging.getLogger("feedwell.serving")
 
 
@@ -66,6 +72,7 @@ class Runtime:
         self.restart_for = ""
         """The channel's release that only a restarted worker can serve, because it declares other events."""
         self._caught_up = False
+        self._standstill = Standstill()
         self.followers = (
             Follower(
                 "feedwell-reload",
@@ -117,15 +124,20 @@ class Runtime:
 
     def readiness(self) -> dict[str, Any]:
         """`ready` and what it rests on: release, state, warm-up, lag in events."""
-        state, lag = "ok", -1
+        state, lag, offset = "ok", -1, -1
         try:
             with self.online.reader(self.path.compiled.features) as reader:
-                lag = max(0, self.log.high_water()[0] - reader.state_offset)
+                offset = reader.state_offset
+                lag = max(0, self.log.high_water()[0] - offset)
         except Unavailable as error:
             state = str(error)
         # Once it has caught up, lag is a metric: a burst of events must not take every worker out of service.
         self._caught_up = self._caught_up or 0 <= lag <= LAG_ALLOWED
         ready = state == "ok" and self._caught_up and self.warmed
+        stalled = self._standstill.look(offset, lag, monotonic())
+        self.telemetry.gauge("projector_stalled", float(stalled))
+        notes = [_RESTART.format(self.restart_for, self.path.compiled.release_id)] if self.restart_for else []
+        notes += [_STALLED.format(offset, lag)] if stalled else []
         return {
             "ready": ready,
             "release": self.path.compiled.release_id,
@@ -134,7 +146,8 @@ class Runtime:
             "caught_up": self._caught_up,
             "warmed": self.warmed,
             "restart_needed": bool(self.restart_for),
-            "note": _RESTART.format(self.restart_for, self.path.compiled.release_id) if self.restart_for else "",
+            "projector_stalled": stalled,
+            "note": "; ".join(notes),
         }
 
     def watch(self) -> None:

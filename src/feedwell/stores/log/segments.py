@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from feedwell.core import columns as c
 from feedwell.core.clock import DAY
 from feedwell.core.event import CATALOG_PREFIX
 from feedwell.stores.durable import sync_file
-from feedwell.stores.log.manifest import Segment
+from feedwell.stores.log.manifest import ManifestFile, Segment
 from feedwell.stores.log.schema import conform
 
 MIN_ROWS = 250_000
@@ -115,6 +115,19 @@ def iterate(path: Path, schema: pa.Schema) -> Iterator[pa.Table]:
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             yield conform(file.read_row_group(group), schema)
+
+
+def rows_without(folder: Path, entities: Sequence[str]) -> dict[str, int]:
+    """entity → rows of segments that were written before it was declared, under a project's `.feedwell`; only what is
+    absent somewhere is named. Reads each segment's footer."""
+    log = folder / "log"
+    found: dict[str, int] = {}
+    for segment in ManifestFile(log / "segments.json").current().segments:
+        present = set(pq.read_schema(log / "segments" / segment.file).names)
+        for entity in entities:
+            if entity not in present:
+                found[entity] = found.get(entity, 0) + segment.rows
+    return found
 
 
 def _catalogs(table: pa.Table) -> tuple[str, ...]:
