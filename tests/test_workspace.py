@@ -146,6 +146,21 @@ def test_a_release_serves_until_it_is_rolled_back(folder: Path) -> None:
         assert len(opened.recommend("new").item_ids) == 2
 
 
+def test_changed_configurations_leave_no_more_releases_than_are_kept(folder: Path) -> None:
+    (folder / "feedwell.toml").write_text(PROJECT + "[releases]\nkeep = 2\n")
+    clock = ManualClock(START + 3_600_000_000)
+    with feedwell.open(folder, clock=clock) as opened:
+        opened.ingest()
+        opened.train()
+        made = [opened.publish()]
+        for _ in range(3):
+            clock.advance(1_000_000)
+            made.append(opened.publish_config())
+        candidate = made[0]
+        assert opened.releases.release_ids() == [made[3], made[2], candidate]
+        assert opened.rollback() == made[2]
+
+
 @pytest.mark.parametrize(
     ("t", "says"), [(["2026-01-05", "soon"], "soon"), ([START, None], "empty"), ([True, False], "bool")]
 )

@@ -174,12 +174,13 @@ class Workspace:
 
         Releases that neither a channel nor the last `[releases] keep` need any more are removed.
         """
-        chosen = publish(self.releases, release_id=release_id, force=force, hydrate=self._hydrate)
-        self.releases.prune(self.project.releases.keep)
-        return self._moved(chosen)
+        return self._published(publish(self.releases, release_id=release_id, force=force, hydrate=self._hydrate))
 
     def publish_config(self) -> str:
-        """A release of the project file as it is over the champion's artifacts; UsageError names changed `fit` keys."""
+        """A release of the project file as it is over the champion's artifacts; UsageError names changed `fit` keys.
+
+        What is not needed any more is removed, as by `publish`.
+        """
         made = publish_config(
             self.releases,
             self.project,
@@ -188,7 +189,7 @@ class Workspace:
             environment=self.environment,
             hydrate=self._hydrate,
         )
-        return self._moved(made)
+        return self._published(made)
 
     def rollback(self) -> str:
         """The release before the champion serves again, configuration included."""
@@ -232,6 +233,10 @@ class Workspace:
 
     def _hydrate(self, release: Release) -> None:
         self.catch_up()
+
+    def _published(self, release_id: str) -> str:
+        self.releases.prune(self.project.releases.keep)
+        return self._moved(release_id)
 
     def _moved(self, release_id: str) -> str:
         self.__dict__.pop("_champion", None)

@@ -60,14 +60,20 @@ def test_a_release_waits_until_its_features_are_kept(servers: Callable[..., Serv
     assert server.feed()["release"] == release_id
 
 
-def test_a_release_with_other_events_or_entities_waits_for_a_restart(servers: Callable[..., Server]) -> None:
+def test_a_release_with_other_events_or_entities_or_times_waits_for_a_restart(servers: Callable[..., Server]) -> None:
     server = servers()
     server.runtime.unwatch()
     runtime = server.runtime
     first = publish(server, LONGER)
     assert runtime.look() is True
-    for more in ("[event.share]\n", "[entity.maker]\n", '[entity.price]\nfrom = "item.price"\n'):
-        other = publish(server, LONGER + "\n" + more)
+    others = [
+        LONGER + more for more in ("[event.share]\n", "[entity.maker]\n", '[entity.price]\nfrom = "item.price"\n')
+    ]
+    others.append(LONGER.replace("seed = 7", 'timezone = "Europe/Berlin"'))
+    others.append(LONGER.replace("[data]", '[data]\nts_unit = "ms"'))
+    assert LONGER not in others
+    for text in others:
+        other = publish(server, text)
         assert runtime.look() is False
         assert runtime.look() is False  # and says so once only
         ready = server.get("/ready").json()

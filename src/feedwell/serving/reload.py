@@ -49,10 +49,12 @@ def current(releases: ReleaseStore, folder: Path, *, environment: str | None = N
 
 
 def contract_of(project: Project) -> Any:
-    """What a process opened its log with: which keys, columns and event types there are. It cannot change underway."""
+    """What a process opened its log with: which keys, columns and event types there are, and how times are read. It
+    cannot change underway."""
     events = {name: section.model_dump() for name, section in project.event.items()}
     entities = {name: section.model_dump(by_alias=True) for name, section in project.entity.items()}
-    return project.entities, dict(project.derived_entities), events, entities, project.data.max_future
+    times = project.project.timezone, project.data.ts_unit, project.data.max_future
+    return project.entities, dict(project.derived_entities), events, entities, times
 
 
 Key = tuple[str, str | None, tuple[object, ...]]

@@ -40,7 +40,10 @@ LAG_ALLOWED = 10_000
 _LOOK_S, _WARM_UP_S = 0.25, 0.05
 _CATALOG_S = 0.05
 """How often sources are told of new items: with the projector's lag, well within a second of the PUT."""
-_RESTART = "release {} declares other entities or events than this server checks and stores: restart it; {} goes on"
+_RESTART = (
+    "release {} declares other entities or events, or another reading of times, than this server checks and stores by: "
+    "restart it; {} goes on"
+)
 _STALLED = (
     "the online state stands still at offset {}, {} events behind: what happens now is not seen; the projector's log,"
     " and feedwell_projector_errors_total, say why"
@@ -70,7 +73,7 @@ class Runtime:
         self.path = self._path_of(compiled)
         self.warmed = False
         self.restart_for = ""
-        """The channel's release that only a restarted worker can serve, because it declares other events."""
+        """The channel's release that only a restarted worker can serve, because it declares other events or times."""
         self._caught_up = False
         self._standstill = Standstill()
         self.followers = (
