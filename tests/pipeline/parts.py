@@ -10,7 +10,7 @@ import numpy as np
 from feedwell.core.candidates import Candidates, Retrieved
 from feedwell.core.catalog import CatalogTable
 from feedwell.core.needs import Need
-from feedwell.core.protocols import PartConfig, Setting, serve
+from feedwell.core.protocols import PartConfig, Setting, fit, serve
 from feedwell.core.registry import filter, scorer, slate, source
 from feedwell.core.request import Request
 
@@ -52,6 +52,23 @@ class Newcomers(Part):
     def __call__(self, request: Request) -> Retrieved:
         known: dict[int, int] = request.deltas.get(self.setting.name, {})
         return rows(np.array(sorted(known, key=lambda key: (-known[key], key))[: self.config.k], np.int64))
+
+
+@source("test_sized_newcomers")
+class SizedNewcomers(Newcomers):
+    """A delta of another size than its own, as a vector is of another length, is nothing that it can read."""
+
+    class Config(PartConfig):
+        k: int = serve(20)
+        dim: int = fit(1)
+
+    def grown(self, rows: CatalogTable, delta: dict[int, int] | None) -> dict[int, int]:
+        return {**(delta or {}), **dict.fromkeys(rows.keys_M.tolist(), self.config.dim)}
+
+    def __call__(self, request: Request) -> Retrieved:
+        known: dict[int, int] = request.deltas.get(self.setting.name, {})
+        assert set(known.values()) <= {self.config.dim}
+        return rows(np.array(sorted(known), np.int64)[-self.config.k :])
 
 
 @source("test_other_newcomers")

@@ -12,6 +12,7 @@ from feedwell.core.catalog import NO_DELTAS, FollowsCatalog
 from feedwell.core.clock import SECOND
 from feedwell.core.telemetry import Telemetry
 from feedwell.pipeline.live import LiveCatalog
+from feedwell.pipeline.path import assignments_of
 from feedwell.pipeline.replay import (
     ask_of,
     batches_of,
@@ -66,6 +67,21 @@ def test_a_ranker_may_follow_the_catalog_too(shops: Callable[..., Shop]) -> None
     assert value == {"i1": 1.0, "brand new": 1.0}
     again = replay_from_log(shop.compiled.base, answer.record, shop.log)
     assert differences(answer.record, again.record) == []
+
+
+def test_an_arm_that_fits_a_part_otherwise_has_deltas_of_its_own(shops: Callable[..., Shop]) -> None:
+    arms = '[experiment.size]\nshare = 1.0\narms.a = {}\narms.b = { "source.sized.dim" = 2 }\n'
+    shop = shops(PROJECT + '\n[source.sized]\nkind = "test_sized_newcomers"\nk = 40\n' + arms)
+    shop.compiled.warm()
+    shop.path.follow_catalog()
+    for arm in "ab":
+        user = next(f"u{i}" for i in range(100) if assignments_of(shop.compiled.project, f"u{i}") == {"size": arm})
+        answer = shop.ask(user)
+        assert answer.record.degraded == []
+        mask = 1 << answer.record.source_names.index("source.sized")
+        assert ((answer.answer.candidates.sources_N & np.uint64(mask)) > 0).sum() == 30
+        pipeline = shop.compiled.pipeline("", {"size": arm})
+        assert differences(answer.record, replay_from_log(pipeline, answer.record, shop.log).record) == []
 
 
 def test_what_filters_rule_out_stays_out_however_new(shops: Callable[..., Shop]) -> None:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from feedwell.core import registry
 from feedwell.core.candidates import Candidates
+from feedwell.core.catalog import Deltas
 from feedwell.core.errors import NotTrained, Problem, ProjectError, UsageError
 from feedwell.core.needs import ColumnNeed, FeatureNeed, Need, RankingNeed
 from feedwell.core.project import PartSection, Project
@@ -34,7 +35,10 @@ _NUMBERS = ("float", "int", "bool", "time")
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """One overlay of one release, ready to run. Parts are shared between threads and never change."""
+    """One overlay of one release, ready to run. Parts are shared between threads and never change.
+
+    `kept_as`: part → what the release calls its artifact, where an overlay fits it otherwise than the base.
+    """
 
     project: Project
     features: FeatureSet
@@ -53,6 +57,7 @@ class Pipeline:
     release_id: str = ""
     project_digest: str = ""
     newest: RankingNeed = NEWEST
+    kept_as: Mapping[str, str] = field(default_factory=dict)
     telemetry: Telemetry = field(default_factory=Telemetry)
 
     @property
@@ -61,9 +66,14 @@ class Pipeline:
 
     @property
     def followers(self) -> Mapping[str, Any]:
-        """The parts that may follow the catalog: sources and rankers."""
-        rankers = {"light": self.light, "ranker": self.ranker}
-        return {**self.sources, **{name: part for name, part in rankers.items() if part is not None}}
+        """artifact → the part that may follow the catalog with it: sources and rankers."""
+        parts = {**self.sources, "light": self.light, "ranker": self.ranker}
+        return {self.kept_as.get(name, name): part for name, part in parts.items() if part is not None}
+
+    def own_deltas(self, deltas: Deltas) -> Mapping[str, Any]:
+        """part → what was made of newer catalog rows with its own artifact, and with no other overlay's."""
+        names = {name: self.kept_as.get(name, name) for name in (*self.sources, "light", "ranker")}
+        return {name: deltas.by_part[kept] for name, kept in names.items() if kept in deltas.by_part}
 
     @property
     def seed(self) -> int:
@@ -210,6 +220,7 @@ def compile_pipeline(
     project_digest: str = "",
     allow_untrained: bool = False,
     shared: Mapping[str, Any] | None = None,
+    kept_as: Mapping[str, str] | None = None,
 ) -> Pipeline:
     """The pipeline of an (already overlaid) project; `parts_folder`: part name → the folder of its artifact.
 
@@ -244,6 +255,7 @@ def compile_pipeline(
         untrained=tuple(missing),
         release_id=release_id,
         project_digest=project_digest or project.digest,
+        kept_as=kept_as or {},
     )
 
 

@@ -68,7 +68,7 @@ class Compiled:
 
     @property
     def followers(self) -> Mapping[str, Any]:
-        """The sources and rankers of all overlays compiled so far; a name is one artifact whatever its `serve` keys."""
+        """artifact → source or ranker, of all overlays compiled so far: one artifact for any `serve` keys."""
         with self._lock:
             pipelines = list(self._by_overlay.values())
         return {name: part for pipeline in reversed(pipelines) for name, part in pipeline.followers.items()}
@@ -99,6 +99,7 @@ class Compiled:
             project_digest=self.project.digest,
             allow_untrained=self._allow_untrained,
             shared=shared,
+            kept_as={name: kept for name, kept in names.items() if kept != name},
         )
 
 

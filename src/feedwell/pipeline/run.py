@@ -177,7 +177,7 @@ def _request(pipeline: Pipeline, ask: Ask, side: UserSide, notes: Notes) -> Requ
         deadline_us=round((notes.deadline_ms or 0) * 1e3),
         width=ask.width,
         seed=pipeline.seed,
-        deltas=ask.deltas.by_part,
+        deltas=pipeline.own_deltas(ask.deltas),
     )
     return replace(request, skip=_skipped_by_filters(pipeline.filters, request, notes))
 
