@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from feedwell.core.rng import stream
 from feedwell.core.sampler import build_slate
 from feedwell.core.slate import NO_EXPLORATION, Slate
 from feedwell.pipeline.ask import Answer, Ask, Reader
+from feedwell.pipeline.contained import Contained
 from feedwell.pipeline.draws import RecordedStep
 from feedwell.pipeline.gather import Pace, brought, gather
 from feedwell.pipeline.notes import Notes
@@ -188,17 +190,18 @@ def _skipped_by_filters(filters: Mapping[str, Filter], request: Request, notes: 
     for name, part in filters.items():
         skips = getattr(part, "skips", None)
         if skips is not None:
-            try:
+            with Contained(partial(_skips_failed, notes, name)):
                 parts.append(np.asarray(skips(request), dtype=np.int64))
-            except Exception:  # noqa: BLE001 - the runner's broad except
-                notes.telemetry.count("skips_failed", part=name)
     return union(*parts)
+
+
+def _skips_failed(notes: Notes, name: str, _error: Exception) -> None:
+    notes.telemetry.count("skips_failed", part=name)
 
 
 def _fallback(pipeline: Pipeline, name: str, request: Request, notes: Notes) -> Retrieved:
     """Asked for all it has at full width: it is the last hope, and a leaderboard is cheap."""
-    nothing = Retrieved(keys_N=NO_KEYS, scores_N=np.empty(0))
-    try:
+    with Contained(partial(notes.failed, name)):
         if name == NEWEST:
             ranking = request.side.rankings[pipeline.newest]
             returned = Retrieved(keys_N=ranking.keys_N, scores_N=ranking.scores_N)
@@ -206,11 +209,9 @@ def _fallback(pipeline: Pipeline, name: str, request: Request, notes: Notes) -> 
         else:
             part = pipeline.fallbacks[name]
             rows = sound_rows(name, part(replace(request, width=1.0)), int(getattr(part.config, "k", 1000)), 1.0, notes)
-    except Exception as error:  # noqa: BLE001 - the runner's broad except
-        notes.failed(name, error)
-        return nothing
-    notes.widths[name] = 1.0
-    return rows
+        notes.widths[name] = 1.0
+        return rows
+    return Retrieved(keys_N=NO_KEYS, scores_N=np.empty(0))
 
 
 def _lightened(pipeline: Pipeline, request: Request, pool: Pool, notes: Notes) -> Pool:
@@ -260,12 +261,9 @@ def _calibrated(calibration: Scorer, request: Request, live: Candidates, notes: 
 
 
 def _columns_of(name: str, part: Any, request: Request, live: Candidates, notes: Notes) -> Mapping[str, Float]:
-    try:
-        with notes.stage(name):
-            return sound_columns(name, part(request, live), len(live), notes)
-    except Exception as error:  # noqa: BLE001 - the runner's broad except
-        notes.failed(name, error)
-        return {}
+    with Contained(partial(notes.failed, name)), notes.stage(name):
+        return sound_columns(name, part(request, live), len(live), notes)
+    return {}
 
 
 def _slate(
@@ -280,11 +278,9 @@ def _slate(
         slate = build_slate(recorded, scored.keys_N, request.n, rng, explore, slot_0=slot_0)
         return slate, recorded.draws
 
-    try:
+    with Contained(partial(notes.failed, "slate")):
         return built(pipeline.slate.begin(request, scored, shown))
-    except Exception as error:  # noqa: BLE001 - the runner's broad except
-        notes.failed("slate", error)
-        return built(_ByValue(scored.value_N))
+    return built(_ByValue(scored.value_N))
 
 
 class _ByValue:
