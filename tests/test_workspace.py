@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 import feedwell
+from feedwell.cli import doctor
 from feedwell.core.clock import ManualClock
 from feedwell.core.errors import DataError, UsageError
 from feedwell.core.event import RawEvent
@@ -181,6 +182,15 @@ def test_a_damaged_log_says_what_to_do(folder: Path) -> None:
     hot.write_bytes(b"this is no database" * 500)
     with feedwell.open(folder) as opened, pytest.raises(DataError, match="damaged; restore it"):
         opened.ingest()
+
+
+def test_doctor_tells_a_log_that_is_ahead_of_the_clock(folder: Path) -> None:
+    with feedwell.open(folder, clock=ManualClock(START + 3_600_000_000)) as opened:
+        opened.ingest()
+        assert "events, epoch" in doctor._log(opened)
+    said = r"the newest event is 1000\d+ s ahead of the clock"
+    with feedwell.open(folder, clock=ManualClock(START - 10**15)) as opened, pytest.raises(DataError, match=said):
+        doctor._log(opened)
 
 
 def test_publishing_removes_what_nothing_needs_any_more(folder: Path) -> None:

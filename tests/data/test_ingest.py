@@ -572,3 +572,25 @@ def test_events_that_came_before_an_entity_was_declared_are_told_to_have_no_key_
     again.log.append([RawEvent(type="view", ts=NOW * S, ids={"user": "u", "item": "a"})])
     assert again.events()[-1]["category"] == "red"
     again.log.close()
+
+
+def test_what_would_be_available_ahead_of_the_clock_goes_to_quarantine(shop):
+    now = SystemClock().now() // S
+    shop.write("items.csv", f"item_id,since\ni1,{now - 9}\ni1,{now + 86_400}\n")
+    shop.write("e.csv", f"user,item,type,ts,known\nu,i1,view,{now - 90_000},\nu,i1,buy,{now},{now}\nu,i1,view,{now},\n")
+    entity = {"item": EntitySection(path="items.csv", valid_from="since")}
+    shop.declare(events="e.csv", entity=entity, columns={"available_at": "known"}, assumed_delay=86_400 * S)
+    report = shop.ingest()
+    assert report.reasons == {
+        "since is ahead of the clock": 1,
+        "available_at, assumed as ts + 1d, is ahead of the clock": 1,
+    }
+    assert all("load the row again once it" in text for text in report.examples.values())
+    assert report.load.types == {"$item": 1, "view": 1, "buy": 1}
+    assert shop.log.high_water()[1] <= SystemClock().now()
+
+
+def test_a_live_ingest_adds_no_delay(shop):
+    shop.write("e.csv", f"user,item,type,ts\nu,i1,view,{SystemClock().now() // S}\n")
+    shop.declare(events="e.csv", assumed_delay=86_400 * S)
+    assert shop.ingest(history=False).load.types == {"view": 1}

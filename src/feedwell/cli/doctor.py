@@ -18,7 +18,8 @@ from rich.console import Console
 from feedwell import __version__, workspace
 from feedwell.cli._shared import HERE, EnvironmentOption, JsonOption, ProjectOption, show, table
 from feedwell.core.artifact import CHAMPION
-from feedwell.core.errors import CheckFailed, FeedwellError, ProjectError
+from feedwell.core.clock import SECOND
+from feedwell.core.errors import CheckFailed, DataError, FeedwellError, ProjectError
 from feedwell.pipeline.frozen import changed_plugins
 
 _LIBRARIES = ("numpy", "pyarrow", "duckdb", "lmdb", "xgboost-cpu", "pydantic", "fastapi", "uvicorn")
@@ -84,9 +85,15 @@ def _look(about: str, look: Callable[[workspace.Workspace], str], opened: worksp
 
 
 def _log(opened: workspace.Workspace) -> str:
-    offset, _ = opened.log.high_water()
+    offset, at = opened.log.high_water()
     if offset < 0:
         return "empty; `feedwell ingest` fills it"
+    ahead = at - opened.clock.now()
+    if ahead > opened.project.data.max_future:
+        raise DataError(
+            f"the newest event is {ahead // SECOND} s ahead of the clock, and what comes now is put after it, so that"
+            " windows miss what just happened: set the clock if it is behind, else move .feedwell away and ingest again"
+        )
     people, items = opened.ids.size("user"), opened.ids.size("item")
     return f"{offset + 1:,} events, epoch {opened.log.epoch}, {people:,} users, {items:,} items"
 

@@ -48,7 +48,7 @@ class DataSection(Section):
     exposure: tuple[str, ...] = ()
     assumed_delay: Duration = 0
     max_future: Duration = 600 * SECOND
-    """An event whose `ts` is further ahead of the clock than this is quarantined."""
+    """A row whose `ts`, or time of becoming available, is further ahead of the clock than this is quarantined."""
 
 
 class EventSection(Section):

@@ -133,6 +133,7 @@ class RowContract:
     def __init__(self, project: Project, entity: str) -> None:
         self.entity, self._type = entity, catalog_type(entity)
         self.section = project.entity.get(entity, EntitySection())
+        self._max_future = project.data.max_future
         self._zone, self._unit = project.project.timezone, self.section.ts_unit
         self.types = declared_types(self.section)
         self._theirs = {self.section.rename.get(name, name): name for name in self.types}
@@ -156,6 +157,10 @@ class RowContract:
         if dated and self.section.valid_from:
             cell = row.get(self.section.valid_from)
             since = read_time(cell, self._unit, self._zone) if cell not in (None, "") else 0
+            if since > now + self._max_future:
+                raise ValueError(
+                    f"{self.section.valid_from} is ahead of the clock: {cell!r:.60}; load the row again once it holds"
+                )
         skip = {id_name} if self.section.valid_from in self._theirs else {id_name, self.section.valid_from}
         payload = {}
         for theirs, cell in row.items():

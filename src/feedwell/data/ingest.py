@@ -121,7 +121,8 @@ class _Reading:
             for file in files:
                 yield from self._counted(file, self._catalog(entity, file, number))
                 number += 1
-        normaliser = Normaliser(self._project, self._now)
+        delay = self._project.data.assumed_delay if self._dated else 0
+        normaliser = Normaliser(self._project, self._now, delay=delay)
         try:
             for file in events:
                 yield from self._counted(file, self._events(file, number, normaliser))

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feedwell.core import columns as c
+from feedwell.core.durations import format_duration
 from feedwell.core.errors import DataError
 from feedwell.core.event import CATALOG_PREFIX, EXACT_BELOW, MAX_ID_BYTES
 from feedwell.core.project import ColumnType, Project
@@ -92,8 +93,9 @@ def map_columns(project: Project, file: SourceFile) -> Mapped:
 class Normaliser:
     """Types and judges batches; one DuckDB connection, in the project's time zone for times without one."""
 
-    def __init__(self, project: Project, now: int) -> None:
-        self._project, self._limit = project, now + project.data.max_future
+    def __init__(self, project: Project, now: int, *, delay: int = 0) -> None:
+        """`delay` (µs): what `available_at` is assumed to come after `ts` where a row does not say."""
+        self._project, self._limit, self._delay = project, now + project.data.max_future, delay
         self._db = duckdb.connect()
         self._db.execute(f"SET TimeZone = {_literal(project.project.timezone)}")
 
@@ -162,6 +164,15 @@ class Normaliser:
             rules += [
                 (f"_raw_{c.AVAILABLE_AT} IS NOT NULL AND ({test})", r) for test, r in self._time_rules(c.AVAILABLE_AT)
             ]
+        if self._delay:
+            unsaid = f"_raw_{c.AVAILABLE_AT} IS NULL AND " if c.AVAILABLE_AT in typed else ""
+            rules.append(
+                (
+                    f"{unsaid}{c.TS} > {self._limit - self._delay}",
+                    f"'{c.AVAILABLE_AT}, assumed as ts + {format_duration(self._delay)}, is ahead of the clock: ' ||"
+                    " _raw_ts::VARCHAR || '; load the row again once it is not, or lower [data] assumed_delay'",
+                )
+            )
         if c.VALUE in typed:
             rules += [
                 ("_raw_value IS NOT NULL AND value IS NULL", "'value must be a number, not: ' || _raw_value::VARCHAR"),

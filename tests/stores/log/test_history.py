@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feedwell.core.clock import ManualClock
+from feedwell.core.errors import DataError
 from feedwell.core.event import RawEvent, hash_event_id, scale_value
 from feedwell.stores.log import EventLog, raw_schema
 from feedwell.stores.log import stage as stage_module
@@ -261,3 +262,12 @@ def test_seal_after_history_keeps_offset_order(log, view, rows_of):
     assert log.read(2, 3)["offset"].to_pylist() == [3, 4, 5]
     assert log.sealed_upto() == 7
     assert log.user_tail(int(log.ids.lookup("user", ["h"])[0]), -1).num_rows == 0
+
+
+def test_a_row_from_ahead_of_the_clock_stores_nothing(log, clock):
+    limit = clock.now() + log.project.data.max_future
+    for rows, delay in (([{"ts": 1, "user": "u"}, {"ts": 2, "available_at": limit + 1}], 0), ([{"ts": 1}], limit)):
+        with pytest.raises(DataError, match=r"ahead of the clock.*nothing was stored"):
+            load(log, rows, assumed_delay=delay)
+        assert (log.high_water(), log.epoch, log.segment_paths()) == ((-1, 0), 0, [])
+    assert load(log, [{"ts": limit, "user": "u"}]).n_new == 1

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pytest
 
-from feedwell.core.clock import DAY
+from feedwell.core.clock import DAY, ManualClock
 from feedwell.stores.log import EventLog, in_order
 
 
@@ -19,8 +19,9 @@ def _days(days: list[int], tag: str, n: int = 20) -> pa.Table:
 
 @pytest.mark.parametrize("rows_at_once", [3, 16_384])
 def test_every_row_comes_once_in_order(
-    log: EventLog, view: Callable, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
+    log: EventLog, clock: ManualClock, view: Callable, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
 ):
+    clock.advance(7 * DAY)
     monkeypatch.setattr(in_order, "_ROWS", rows_at_once)
     log.load_history([_days([3, 5], "a")])
     log.append([view(f"live{i}") for i in range(10)])
@@ -40,7 +41,8 @@ def test_every_row_comes_once_in_order(
     assert chosen == [offset for _, offset in places if offset <= upto]
 
 
-def test_loads_that_follow_each_other_are_one_run(log: EventLog):
+def test_loads_that_follow_each_other_are_one_run(log: EventLog, clock: ManualClock):
+    clock.advance(7 * DAY)
     for day in range(4):
         log.load_history([_days([day], f"d{day}")])
     log.load_history([_days([2], "late")])

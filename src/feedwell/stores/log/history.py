@@ -20,6 +20,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from feedwell.core import columns as c
+from feedwell.core.clock import SECOND
+from feedwell.core.errors import DataError
 from feedwell.core.event import CATALOG_PREFIX, NO_KEY, SCHEMA_VERSION, RawEvent, catalog_type
 from feedwell.stores.durable import file_lock, sync_folder
 from feedwell.stores.log.asof_keys import Versions, existing_versions, staged_versions
@@ -139,6 +141,7 @@ class _Load:
     def run(self) -> LoadReport:
         started = time.perf_counter()
         self._drop_known()
+        self._require_past()
         self._assign_keys()
         catalog = CatalogLoad.plan(self._log, self._stage)
         self._stage.drop(catalog.dropped)
@@ -189,6 +192,17 @@ class _Load:
             self._n_known += int(gone.sum())
             self._known.append(batch[SEQ].to_numpy()[gone])
         self._stage.drop(np.concatenate([np.empty(0, np.int64), *self._known]))
+
+    def _require_past(self) -> None:
+        """DataError when a row is available too far ahead of the clock: every later event and request would come after
+        it, and nothing takes that back."""
+        newest, now = self._stage.newest_at(), self._log.clock.now()
+        if newest > now + self._log.project.data.max_future:
+            raise DataError(
+                f"loading history: a row is available at {newest} µs, {(newest - now) // SECOND} s ahead of the clock;"
+                " leave out what is not known yet, lower [data] assumed_delay, or set this machine's clock;"
+                " nothing was stored"
+            )
 
     def _assign_keys(self) -> None:
         """Every id of the load has a key; keys of a load that then fails stay unused."""

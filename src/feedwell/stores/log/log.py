@@ -214,6 +214,7 @@ class EventLog:
 
         Larger than memory; all or nothing, also through a crash, and when `rows` raises. `available_at` is `ts` +
         `assumed_delay` (µs; default: the project's) where null. Loading the same rows again changes nothing.
+        DataError: a row would be available more than `[data] max_future` ahead of the clock.
         """
         delay = self.project.data.assumed_delay if assumed_delay is None else assumed_delay
         return load_history(self, rows, assumed_delay=delay, memory_mb=memory_mb, threads=threads, progress=progress)

@@ -179,6 +179,11 @@ class Stage:
         ).fetchone()
         return int(found[0]) if found else 0
 
+    def newest_at(self) -> int:
+        """The largest `available_at`; 0 without rows."""
+        found = self._db.execute(f"SELECT coalesce(max({c.AVAILABLE_AT}), 0) FROM row").fetchone()
+        return int(found[0]) if found else 0
+
     def catalog_rows(self, entity: str) -> pa.Table:
         """This load's catalog rows of one entity with their key columns, in log order."""
         return self._select(f"type = '{catalog_type(entity)}'").read_all()
