@@ -33,7 +33,23 @@ def test_where_reads_compares_and_writes_sql():
     assert where_sql(()) == "TRUE"
 
 
-@pytest.mark.parametrize("text", ["value => 4", "rating > 3", "value == 'x'", "surface > 3", "value >= 4 or value < 2"])
+def test_the_text_that_a_where_compares_with_may_have_an_and_in_it():
+    text = """surface == "rock and roll" and device != 'it"s and' and value < 2"""
+    assert [t.constant for t in parse_where(text)] == ["rock and roll", 'it"s and', 2.0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "value => 4",
+        "rating > 3",
+        "value == 'x'",
+        "surface > 3",
+        "value >= 4 or value < 2",
+        "value < 2 and ",
+        "surface == 'a and b",
+    ],
+)
 def test_a_where_that_cannot_be_read_is_refused(text):
     with pytest.raises(ValueError, match=r"cannot read|compares"):
         parse_where(text)

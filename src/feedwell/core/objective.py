@@ -9,6 +9,7 @@ import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Any, Literal
 
 Kind = Literal["binary", "count", "duration", "amount"]
@@ -24,6 +25,9 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 _TERM = re.compile(
     r"""^\s*(value|surface|unit|device|slot)\s*(>=|<=|==|!=|>|<)\s*(-?\d+(?:\.\d+)?|"[^"]*"|'[^']*')\s*$"""
 )
+
+
+_QUOTED_OR_AND = re.compile(r"""("[^"]*"|'[^']*')| and """)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,9 @@ def parse_where(text: str) -> tuple[Term, ...]:
     >>> parse_where("value >= 4")
     (Term(column='value', op='>=', constant=4.0),)
     """
-    return tuple(_parse_term(part) for part in text.split(" and ")) if text.strip() else ()
+    ands = [found.span() for found in _QUOTED_OR_AND.finditer(text) if not found[1]]
+    edges = pairwise([0, *chain.from_iterable(ands), len(text)])
+    return tuple(_parse_term(text[start:end]) for start, end in list(edges)[::2]) if text.strip() else ()
 
 
 def where_sql(terms: tuple[Term, ...]) -> str:
