@@ -259,6 +259,31 @@ def test_parquet_times_are_read_in_any_unit(shop, unit):
     assert [r["ts"] for r in shop.events()] == [NOW * S] * 2
 
 
+def test_parquet_dates_and_nanoseconds_are_times_in_catalogs_and_in_context(shop):
+    day, ns = 1_699_920_000, NOW * 10**9 + 123_456_789
+    dates, stamps = pa.array([day // 86_400] * 2, pa.date32()), pa.array([ns, None], pa.timestamp("ns"))
+    items = {"item_id": ["a", "b"], "since": dates, "made": dates, "at": stamps, "shown": pa.array([[ns], []])}
+    items["shown"] = items["shown"].cast(pa.list_(pa.timestamp("ns")))
+    items["took"] = pa.array([ns, None], pa.duration("ns"))
+    pq.write_table(pa.table(items), shop.folder / "items.parquet")
+    events = {"user": ["u", None], "item": ["a", "a"], "type": ["view"] * 2, "ts": stamps, "at": dates}
+    pq.write_table(pa.table(events), shop.folder / "e.parquet")
+    shop.declare(
+        events="e.parquet",
+        event={"view": EventSection(context={"at": "time"})},
+        entity={
+            "item": EntitySection(path="items.parquet", valid_from="since", columns={"made": "time", "at": "time"})
+        },
+    )
+    report = shop.ingest()
+    assert report.reasons == {"user is missing": 1}
+    first, second, view = shop.events()
+    assert (first["ts"], second["ts"], view["ts"]) == (day * S, day * S, ns // 1000)
+    payload = orjson.loads(first["payload"])
+    assert (payload["made"], payload["at"]) == (day * S, ns // 1000)
+    assert json.loads(view["payload"]) == {"at": day * S}
+
+
 def test_numbers_become_ids_exactly(shop):
     pq.write_table(
         pa.table({

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -217,11 +217,14 @@ def read_id(name: str, cell: Any, *, plain: bool = True) -> str:
 
 
 def read_time(cell: Any, unit: str = "auto", zone: str = "UTC") -> int:
-    """µs UTC of a number (its unit by size when `auto`), an ISO text or a datetime; ValueError when it is none."""
+    """µs UTC of a number (its unit by size when `auto`), an ISO text, a datetime or a date (its midnight in `zone`);
+    ValueError when it is none."""
     if isinstance(cell, str):
         if unit == "iso" or not _NUMBER.match(cell):
             return _read_iso(cell, zone)
         cell = int(cell) if cell.strip().lstrip("+-").isdigit() else float(cell)
+    if isinstance(cell, date) and not isinstance(cell, datetime):
+        cell = datetime.combine(cell, time())
     if isinstance(cell, datetime):
         if cell.tzinfo:
             return _micros(cell)

@@ -160,9 +160,24 @@ def _read_parquet(file: SourceFile, columns: list[str]) -> Iterator[Batch]:
 
 
 def _plain(table: pa.Table) -> pa.Table:
-    """With plain strings for string views, which few kernels take."""
-    fields = [f.with_type(pa.string()) if pa.types.is_string_view(f.type) else f for f in table.schema]
-    return table.cast(pa.schema(fields))
+    """With plain strings for string views, which few kernels take, and whole µs for ns, which no Python time has."""
+    return table.cast(pa.schema([f.with_type(_plain_type(f.type)) for f in table.schema]), safe=False)
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_duration(kind) and kind.unit == "ns":
+        return pa.duration("us")
+    if pa.types.is_time64(kind) and kind.unit == "ns":
+        return pa.time64("us")
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain_type(kind.value_type)))
+    if pa.types.is_struct(kind):
+        return pa.struct([f.with_type(_plain_type(f.type)) for f in kind])
+    return kind
 
 
 def _read_csv(file: SourceFile, columns: list[str]) -> Iterator[Batch]:
