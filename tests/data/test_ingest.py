@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
@@ -18,6 +19,7 @@ from feedwell.core.clock import SystemClock
 from feedwell.core.errors import DataError
 from feedwell.core.event import RawEvent
 from feedwell.core.project import DataSection, EntitySection, EventSection, Project, ProjectSection
+from feedwell.data.contracts import EventContract
 from feedwell.data.ingest import IngestReport, ingest
 from feedwell.data.unkeyed import unkeyed_notes
 from feedwell.stores.log import EventLog
@@ -544,6 +546,31 @@ def test_declared_context_becomes_the_payload(shop):
     report = shop.ingest()
     assert [r["payload"] for r in shop.events()] == ['{"price":2.5}', '{"page":"home"}']
     assert report.reasons == {"column price: cannot be read as float": 1}
+
+
+@pytest.mark.parametrize("name", ["e.csv", "e.jsonl", "e.parquet"])
+def test_a_list_in_context_is_the_same_from_every_file_and_by_http(shop, name):
+    cells: list[Any] = ["a|b", '["a", 1, true]', "it's one; two", "[broken", None]
+    rows = [{"user": "u", "item": "i", "type": "view", "ts": NOW + i, "tags": cell} for i, cell in enumerate(cells)]
+    if name == "e.csv":
+        pacsv.write_csv(pa.Table.from_pylist(rows), shop.folder / name)
+    elif name == "e.jsonl":
+        rows[1]["tags"] = ["a", 1, True]
+        shop.write(name, "\n".join(json.dumps(row) for row in rows))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), shop.folder / name)
+        lists = pa.Table.from_pylist([{**row, "ts": NOW + 9, "tags": ["a", "b"]} for row in rows[:1]])
+        pq.write_table(lists, shop.folder / "e2.parquet")
+    shop.declare(events="e*", event={"view": EventSection(context={"tags": "list"})})
+    report = shop.ingest()
+    assert report.reasons == {"column tags: cannot be read as list": 1}
+    found = {r["ts"] // S - NOW: json.loads(r["payload"] or "{}") for r in shop.events()}
+    check = EventContract(shop.project)
+    for row in rows:
+        live = check({key: row[key] for key in ("user", "item", "type")} | {"context": {"tags": row["tags"]}}, NOW * S)
+        assert found.get(row["ts"] - NOW) == (None if isinstance(live, str) else live.payload)
+    assert found.get(9, {"tags": ["a", "b"]}) == {"tags": ["a", "b"]}
+    assert (9 in found) == (name == "e.parquet")
 
 
 def test_types_that_nobody_declared_are_told(shop):

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import duckdb
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,7 +19,7 @@ from feedwell.core.durations import format_duration
 from feedwell.core.errors import DataError
 from feedwell.core.event import CATALOG_PREFIX, EXACT_BELOW, MAX_ID_BYTES
 from feedwell.core.project import ColumnType, Project
-from feedwell.data.contracts import ISO_TIME, MAX_TYPE_LENGTH, MAX_VALUE
+from feedwell.data.contracts import ISO_TIME, MAX_TYPE_LENGTH, MAX_VALUE, read_list
 from feedwell.data.ingest_files import SourceFile
 
 REASON = "_reason"
@@ -30,7 +31,6 @@ _CASTS: dict[ColumnType, str] = {
     "float": "DOUBLE",
     "bool": "BOOLEAN",
     "string": "VARCHAR",
-    "list": "VARCHAR",
 }
 
 
@@ -96,6 +96,7 @@ class Normaliser:
     def __init__(self, project: Project, now: int, *, delay: int = 0) -> None:
         """`delay` (µs): what `available_at` is assumed to come after `ts` where a row does not say."""
         self._project, self._limit, self._delay = project, now + project.data.max_future, delay
+        self._lists = {n for s in project.event.values() for n, kind in s.context.items() if kind == "list"}
         self._db = duckdb.connect()
         self._db.execute(f"SET TimeZone = {_literal(project.project.timezone)}")
 
@@ -105,6 +106,8 @@ class Normaliser:
     def __call__(self, table: pa.Table, mapped: Mapped) -> tuple[pa.Table, pa.Table]:
         """(good rows in our columns, their place `_row` and `_reason` of the others)."""
         table = table.append_column("_row", pa.array(range(table.num_rows), pa.int64()))
+        for name in self._lists & mapped.columns.keys():
+            table = table.append_column(_list_column(name), _as_lists(table[mapped.columns[name]]))
         self._db.register("incoming", table)
         typed = self._db.execute(self._statement(table.schema, mapped)).to_arrow_table()
         self._db.unregister("incoming")
@@ -131,7 +134,7 @@ class Normaliser:
         odd = {name: types[name] for name in mapped.ids if _may_be_odd(types[name])}
         raw |= {f"_raw_{name}": cells[name] for name in odd}
         contexts = self._contexts(cells)
-        raw |= {one.typed: self._cast(cells[one.name], types[one.name], one.kind) for one in contexts}
+        raw |= {one.typed: self._cast(one, cells[one.name], types[one.name]) for one in contexts}
         raw |= {one.raw: cells[one.name] for one in contexts}
         inner = ", ".join(f"{text} AS {_quoted(name)}" for name, text in {**typed, **raw}.items())
         payload = self._payload(contexts)
@@ -229,10 +232,12 @@ class Normaliser:
         ]
         return f"nullif(CASE {c.TYPE} {' '.join(cases)} END::VARCHAR, '{{}}')" if cases else ""
 
-    def _cast(self, cell: str, theirs: pa.DataType, kind: ColumnType) -> str:
-        if kind == "time":
+    def _cast(self, one: _Context, cell: str, theirs: pa.DataType) -> str:
+        if one.kind == "time":
             return self._time(cell, theirs)
-        return _whole(cell, "BIGINT") if kind == "int" else f"TRY_CAST({cell} AS {_CASTS[kind]})"
+        if one.kind == "list":
+            return f"{_quoted(_list_column(one.name))}::JSON"
+        return _whole(cell, "BIGINT") if one.kind == "int" else f"TRY_CAST({cell} AS {_CASTS[one.kind]})"
 
     def _time(self, cell: str, kind: pa.DataType) -> str:
         unit = self._project.data.ts_unit
@@ -258,6 +263,22 @@ class Normaliser:
         plain = f"NOT contains({cell}, '.') AND NOT contains(lower({cell}), 'e')"
         digits = f"CASE WHEN {plain} THEN TRY_CAST({cell} AS BIGINT)::HUGEINT END"
         return f"coalesce({_scaled(digits, unit, whole=True)}, {broken}, {iso})"
+
+
+def _list_column(name: str) -> str:
+    return f"_list_{name}"
+
+
+def _as_lists(cells: pa.ChunkedArray) -> pa.Array:
+    """Each cell's parts as a JSON text, by `contracts.read_list` itself: null where there is no cell, or no list."""
+
+    def text(cell: Any) -> str | None:
+        try:
+            return None if cell in (None, "") else orjson.dumps(read_list(cell)).decode()
+        except (ValueError, TypeError):
+            return None
+
+    return pa.array([text(cell) for cell in cells.to_pylist()], pa.string())
 
 
 def _scaled(number: str, unit: str, *, whole: bool) -> str:
