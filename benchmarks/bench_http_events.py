@@ -103,37 +103,44 @@ def send(connection: http.client.HTTPConnection, method: str, url: str, body: by
     return found
 
 
+def sent(host: str, port: int, bodies: list[bytes], seconds: float) -> tuple[int, float, float, object, float]:
+    """(events, s until the last was acknowledged, s until all were folded, lag between, the client's CPU-s)."""
+    time.sleep(1.0)
+    connection = http.client.HTTPConnection(host, port)
+    while not send(connection, "GET", "/ready")["ready"]:
+        time.sleep(0.2)
+    send(connection, "PUT", "/v1/items", json.dumps(items()).encode())
+    cpu, begin, n = cpu_s(), time.perf_counter(), 0
+    for body in bodies:
+        assert send(connection, "POST", "/v1/events", body)["accepted"] == BATCH
+        n += BATCH
+        if time.perf_counter() - begin > seconds:
+            break
+    acknowledged = time.perf_counter() - begin
+    lag = send(connection, "GET", "/ready")["lag_events"]
+    while send(connection, "GET", "/ready")["lag_events"]:
+        time.sleep(0.005)
+    folded = time.perf_counter() - begin
+    connection.close()
+    return n, acknowledged, folded, lag, cpu_s() - cpu
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--seconds", type=float, default=20.0)
     arguments.add_argument("--workers", type=int, default=1)
     options = arguments.parse_args()
     print(header("HTTP events, batches of 100, 12 features (18 columns) over user, item and category"))
+    bodies = [json.dumps(batch).encode() for batch in batches(int(options.seconds * 300))]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "feedwell.toml").write_text(project_text())
         supervisor = Supervisor(folder, port=0, workers=options.workers)
-        host, port = supervisor.start()
-        time.sleep(1.0)
-        connection = http.client.HTTPConnection(host, port)
-        while not send(connection, "GET", "/ready")["ready"]:
-            time.sleep(0.2)
-        send(connection, "PUT", "/v1/items", json.dumps(items()).encode())
-        bodies = [json.dumps(batch).encode() for batch in batches(int(options.seconds * 300))]
-        cpu, begin, n = cpu_s(), time.perf_counter(), 0
-        for body in bodies:
-            assert send(connection, "POST", "/v1/events", body)["accepted"] == BATCH
-            n += BATCH
-            if time.perf_counter() - begin > options.seconds:
-                break
-        acknowledged = time.perf_counter() - begin
-        lag = send(connection, "GET", "/ready")["lag_events"]
-        while send(connection, "GET", "/ready")["lag_events"]:
-            time.sleep(0.005)
-        folded = time.perf_counter() - begin
-        client = cpu_s() - cpu
-        connection.close()
-        supervisor.close()
+        try:
+            host, port = supervisor.start()
+            n, acknowledged, folded, lag, client = sent(host, port, bodies, options.seconds)
+        finally:
+            supervisor.close()
     append_floor, fold_floor = floor(300)
     print(f"{n} events in {acknowledged:.1f} s, one connection, {options.workers} worker(s), one projector")
     print(
