@@ -201,6 +201,8 @@ class Workspace:
             compiled = current(self.releases, self.folder, environment=self.environment)
         else:
             compiled = load_release(self.releases, release_id)
+        if compiled.project.surface or compiled.project.experiment:
+            compiled.warm()  # so that the parts of every arm follow the catalog from the first answer on
         return RequestPath(
             compiled=compiled,
             log=self.log,

@@ -267,6 +267,8 @@ def test_parquet_dates_and_nanoseconds_are_times_in_catalogs_and_in_context(shop
     items = {"item_id": ["a", "b"], "since": dates, "made": dates, "at": stamps, "shown": pa.array([[ns], []])}
     items["shown"] = items["shown"].cast(pa.list_(pa.timestamp("ns")))
     items["took"] = pa.array([ns, None], pa.duration("ns"))
+    items["large"] = items["shown"].cast(pa.large_list(pa.timestamp("ns")))
+    items["by"] = pa.array([[("one", ns)], []], pa.map_(pa.string(), pa.timestamp("ns")))
     pq.write_table(pa.table(items), shop.folder / "items.parquet")
     events = {"user": ["u", None], "item": ["a", "a"], "type": ["view"] * 2, "ts": stamps, "at": dates}
     pq.write_table(pa.table(events), shop.folder / "e.parquet")

@@ -9,7 +9,7 @@ import numpy as np
 
 from feedwell.core.candidates import Candidates, Retrieved
 from feedwell.core.catalog import CatalogTable
-from feedwell.core.needs import Need
+from feedwell.core.needs import ColumnNeed, FeatureNeed, Need
 from feedwell.core.protocols import PartConfig, Setting, fit, serve
 from feedwell.core.registry import filter, scorer, slate, source
 from feedwell.core.request import Request
@@ -38,6 +38,22 @@ class First(Part):
 
     def __call__(self, request: Request) -> Retrieved:
         return rows(np.arange(self.config.k))
+
+
+@source("test_needy")
+class Needy(Part):
+    """Nothing; it only needs what it is told to."""
+
+    class Config(PartConfig):
+        wants: tuple[str, ...] = serve(())
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        columns = (ColumnNeed(*name.split(".")) for name in self.config.wants if "." in name)
+        return (*columns, *(FeatureNeed(name) for name in self.config.wants))
+
+    def __call__(self, request: Request) -> Retrieved:
+        return rows([])
 
 
 @source("test_newcomers")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from feedwell.core.errors import NotTrained, ProjectError, UsageError
-from feedwell.pipeline.compile import compile_features, make_part, part_names, project_needs
+from feedwell.pipeline.compile import compile_features, make_part, part_names, project_needs, retrieval_features
 from feedwell.pipeline.overlays import Compiled
 from feedwell.pipeline.project_file import parse_project
 
@@ -92,3 +92,38 @@ def test_needs_of_every_overlay_are_read() -> None:
     needs = project_needs(parse_project(text))
     assert {event for need in needs for event in getattr(need, "events", ())} >= {"hide", "buy"}
     assert compile_features(parse_project(text)).version != compile_features(parse_project(PROJECT)).version
+
+
+LAST = '[feature.last_views]\nentity = "user"\naggregate = "last_n"\nevents = ["view"]\nn = 5\n'
+
+
+@pytest.mark.parametrize("wanted", ["user_views_1d", "item_views_1h", "last_views", "item.price", "item.creator"])
+def test_retrieval_reads_what_its_parts_need_and_no_other_feature(wanted: str) -> None:
+    project = parse_project(RANKED + LAST + f'[source.needy]\nkind = "test_needy"\nwants = ["{wanted}"]\n')
+    features, every = retrieval_features(project), compile_features(project)
+    names = {column.name for column in features.columns} | set(features.sequences)
+    assert wanted in names
+    assert len(features.views) < len(every.views) or len(names) < len({c.name for c in every.columns})
+    others = {"user_views_1d", "item_views_1h", "last_views"} - {wanted}
+    assert not names & others
+
+
+TWO_EXPERIMENTS = (
+    OVERLAID
+    + """
+[experiment.depth]
+share = 1.0
+arms.c = { "slate.k" = 4 }
+arms.d = {}
+"""
+)
+
+
+def test_arms_that_meet_are_warmed_and_load_nothing_twice() -> None:
+    compiled = Compiled(parse_project(TWO_EXPERIMENTS), {})
+    assert compiled.warm() == 2 * (1 + 4 + 4)
+    b, both = compiled.pipeline("", {"weights": "b"}), compiled.pipeline("", {"weights": "b", "depth": "c"})
+    assert both.project.slate.k == 4
+    assert both.sources["source.popular"] is b.sources["source.popular"]
+    assert both.sources["source.popular"] is not compiled.base.sources["source.popular"]
+    assert compiled.warm() == 18

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from feedwell.core import registry
+from feedwell.core.artifact import digest_json
 from feedwell.core.candidates import Candidates
 from feedwell.core.catalog import Deltas
 from feedwell.core.errors import NotTrained, Problem, ProjectError, UsageError
@@ -203,10 +204,10 @@ def retrieval_features(project: Project) -> FeatureSet:
     names = [name for name in part_names(project) if name.startswith(("source.", "filter."))]
     parts = {name: make_part(project, name) for name in names}
     read = (*parts.values(), *_fallbacks(project, parts, {}).values())
-    needs = tuple(dict.fromkeys([NEWEST, *(need for part in read for need in part.needs)]))
+    needs = tuple(dict.fromkeys([NEWEST, *own_needs(project), *(need for part in read for need in part.needs)]))
     wanted = {need.column for need in needs if isinstance(need, FeatureNeed)}
-    of = {column.name: column.feature for column in FeatureSet.compile(project).columns} if wanted else {}
-    declared = {of[name] for name in wanted}
+    of = {column.name: column.feature for column in FeatureSet.compile(project, needs).columns} if wanted else {}
+    declared = {of.get(name, name) for name in wanted}  # a list has the name of its feature, a column none
     kept = {name: feature for name, feature in project.feature.items() if name in declared}
     return FeatureSet.compile(project.model_copy(update={"feature": kept}), needs)
 
@@ -274,11 +275,11 @@ def kind_of(project: Project, name: str) -> str:
     return _section(project, name)[2]
 
 
-def same_section(one: Project, other: Project, name: str) -> bool:
-    """Whether both declare the part alike, with outcomes that are alike."""
-    if name not in part_names(other) or one.objective != other.objective:
-        return False
-    return _section(one, name)[1] == _section(other, name)[1]
+def declared_as(project: Project, name: str) -> str:
+    """What tells two declarations of a part apart, beside what it was fitted on: kind, section, and the outcomes."""
+    _, section, kind = _section(project, name)
+    outcomes = {name: objective.model_dump(mode="json") for name, objective in project.objective.items()}
+    return digest_json([kind, section.model_dump(mode="json"), outcomes])
 
 
 def _section(project: Project, name: str) -> tuple[str, PartSection, str]:

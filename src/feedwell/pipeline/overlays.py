@@ -5,9 +5,10 @@ What overlays set of parts that learn is fitted too: each distinct setting of `f
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Collection, Iterator, Mapping
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from feedwell.pipeline.compile import (
     Pipeline,
     compile_features,
     compile_pipeline,
+    declared_as,
     kind_of,
     make_part,
     part_names,
-    same_section,
     variants,
 )
 from feedwell.pipeline.project_file import variant
@@ -33,10 +34,14 @@ OUTCOME = ("kind", "events", "where", "within", "after", "given")
 """What an objective's labels are made of; weight, direction and margins are read at serving."""
 
 
+_WARMED = 200
+"""Pipelines of several arms together that are made before the first request."""
+
+
 class Compiled:
     """One release: its pipelines by overlay, each compiled on first use and kept.
 
-    `parts` of the base that an overlay leaves as declared are shared with it, so that an arm costs no second copy.
+    A part is loaded once for all overlays that declare it alike, so that an arm costs no second copy.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Compiled:
         self._allow_untrained = allow_untrained
         self._lock = threading.Lock()
         self._by_overlay: dict[tuple[str, tuple[tuple[str, str], ...]], Pipeline] = {}
+        self._loaded: dict[tuple[str, str], Any] = {}
         self.base = self.pipeline("", {})
 
     def pipeline(self, surface: str, assignments: Mapping[str, str]) -> Pipeline:
@@ -74,33 +80,36 @@ class Compiled:
         return {name: part for pipeline in reversed(pipelines) for name, part in pipeline.followers.items()}
 
     def warm(self) -> int:
-        """Compiles every surface and arm now, so that no request pays for it; how many there are."""
+        """Compiles every surface and arm now, and what arms of several experiments make together up to a bound, so that
+        no request pays for it; how many there are."""
+        arms = [[(name, arm) for arm in section.arms] for name, section in self.project.experiment.items()]
+        together = math.prod(map(len, arms)) * (1 + len(self.project.surface))
         for surface in ("", *self.project.surface):
             self.pipeline(surface, {})
-            for name, section in self.project.experiment.items():
-                for arm in section.arms:
-                    self.pipeline(surface, {name: arm})
+            for one in (one for of in arms for one in of):
+                self.pipeline(surface, dict([one]))
+            for each in product(*arms) if together <= _WARMED else ():
+                self.pipeline(surface, dict(each))
         return len(self._by_overlay)
 
     def _compile(self, project: Project) -> Pipeline:
-        base = self._by_overlay.get(("", ()))
-        shared: dict[str, Any] = {}
         names = {name: artifact_name(self.project, project, name) for name in part_names(project)}
-        if base is not None:
-            same = [n for n, kept in names.items() if kept == n and same_section(project, base.project, n)]
-            last = {name: getattr(base, name) for name in ("light", "ranker", "calibration", "value", "slate")}
-            loaded = {**base.sources, **base.filters, **last}
-            shared = {name: loaded[name] for name in same if loaded.get(name) is not None}
-        return compile_pipeline(
+        keys = {name: (kept, declared_as(project, name)) for name, kept in names.items()}
+        pipeline = compile_pipeline(
             project,
             {name: self._folders[kept] for name, kept in names.items() if kept in self._folders},
             self.features,
             release_id=self.release_id,
             project_digest=self.project.digest,
             allow_untrained=self._allow_untrained,
-            shared=shared,
+            shared={name: self._loaded[key] for name, key in keys.items() if key in self._loaded},
             kept_as={name: kept for name, kept in names.items() if kept != name},
         )
+        last = {name: getattr(pipeline, name) for name in ("light", "ranker", "calibration", "value", "slate")}
+        for name, part in {**pipeline.sources, **pipeline.filters, **last}.items():
+            if part is not None:
+                self._loaded[keys[name]] = part
+        return pipeline
 
 
 def artifact_name(base: Project, overlaid: Project, name: str) -> str:
@@ -154,7 +163,7 @@ def overlay_findings(project: Project) -> Iterator[Finding]:
     for (at, one_sees, one), (other_at, other_sees, other) in combinations(layers, 2):
         if not one_sees.keys() & other_sees.keys():
             both = variant(project, surface=(one_sees | other_sees).pop("", None), assignments=one_sees | other_sees)
-            for name in part_names(both):
+            for name in (name for name in part_names(both) if name != "calibration"):  # follows from its ranker's
                 apart = {artifact_name(project, p, name) for p in (project, one, other) if name in part_names(p)}
                 if artifact_name(project, both, name) not in apart and learns(make_part(both, name)):
                     told = f"sets `fit` keys of {name}, and so does {'.'.join(map(str, at))}, which may meet it"

@@ -97,8 +97,7 @@ def publish_config(
     problems = changed_fits(store, base, project)
     if problems:
         raise UsageError("these changes need `feedwell train`: " + "; ".join(problems))
-    needed = {*part_names(project), *overlaid_artifacts(project)}
-    artifacts = {name: ref for name, ref in base.artifacts.items() if name in needed}
+    artifacts = dict(base.artifacts)  # also of what is left out: it may be put back without training
     release = Release(
         watermark=base.watermark,
         log_window=base.log_window,
