@@ -58,6 +58,6 @@ def test_what_is_given_another_is_shown_with_it() -> None:
     slot = {"slot": 1, "item_id": "i", "value": 10.06, "propensity": 1.0, "sources": ["a"], "features": {}}
     click = {"prediction": 0.5, "weight": 1.0, "given": None}
     buy = {"prediction": 0.1, "weight": 20.0, "given": "click"}
-    head = {"request_id": "r", "user_id": "u", "surface": "s", "counts": {}, "degraded": []}
+    head = {"request_id": "r", "user_id": "u", "surface": "s", "shown": True, "counts": {}, "degraded": []}
     lines = list(lines_of({**head, "slots": [{**slot, "predictions": {"click": click, "buy": buy}}]}))
     assert lines[-1].strip() == "1 × click 0.5 + 20 × buy 0.1 × click 0.5"
