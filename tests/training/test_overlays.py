@@ -7,6 +7,7 @@ import pytest
 import feedwell.workspace as workspace
 from feedwell.core.errors import ProjectError, UsageError
 from feedwell.pipeline.path import Wish
+from feedwell.training import refit
 
 OVERLAID = """
 [source.transitions]
@@ -35,9 +36,11 @@ def overlaid(shop, sections=OVERLAID):
     return shop(("[ranker]", f"{sections}\n[ranker]"))
 
 
-def test_what_overlays_fit_otherwise_is_trained_released_and_served(shop):
-    ws = overlaid(shop)
+def test_what_overlays_fit_otherwise_is_trained_released_and_served(shop, monkeypatch):
+    ws, fits, fit_in_order = overlaid(shop), [], refit.fit_in_order
+    monkeypatch.setattr(refit, "fit_in_order", lambda *a, **more: fits.append(1) or fit_in_order(*a, **more))
     report = ws.train(max_requests=5)
+    assert len(fits) == 2, "the base's rankers and the arm's, each with its calibration, once"
     release = ws.releases.verify(report.release_id)
     plain = {"source.als", "source.transitions", "ranker", "calibration"}
     beside = {name.partition("@")[0]: name for name in release.artifacts if "@" in name}

@@ -33,7 +33,6 @@ from feedwell.pipeline.validation import Path as Place
 OUTCOME = ("kind", "events", "where", "within", "after", "given")
 """What an objective's labels are made of; weight, direction and margins are read at serving."""
 
-
 _WARMED = 200
 """Pipelines of several arms together that are made before the first request."""
 

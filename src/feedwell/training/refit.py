@@ -57,18 +57,21 @@ def _overlaid(
 ) -> dict[str, Fitted]:
     """artifact name → what overlays fit otherwise than the base, on the data and the ranking rows of the base."""
     found: dict[str, Fitted] = {}
+    ranked: dict[str, Parts] = {}
     for kept, (project, name) in overlaid_artifacts(inputs.project).items():
         inputs.progress(f"refit {kept} for release", 0, None)
-        work = None if base.fitting.work is None else base.fitting.work / kept
+        work = None if base.fitting.work is None else base.fitting.work / project.digest[:8]
         fitting = replace(base.fitting, work=work)
-        if name in (*RANKERS, CALIBRATION):
-            if learned_from is None:
-                continue
-            rows, calibrate_N = learned_from
-            sources = Parts(project=project, features=base.features, fitted={}, cost={}, fitting=fitting)
-            made = fit_in_order(sources, rows, calibrate_N, stopping=_KEPT)
-        else:
+        if name not in (*RANKERS, CALIBRATION):
             data = fit_data(replace(inputs, project=project), events, cut, 4)
             made = fit_sources(project, data, fitting, only=(name,))
+        elif project.digest in ranked:  # a ranker and its calibration are fitted together
+            made = ranked[project.digest]
+        elif learned_from is not None:
+            rows, calibrate_N = learned_from
+            sources = Parts(project=project, features=base.features, fitted={}, cost={}, fitting=fitting)
+            made = ranked[project.digest] = fit_in_order(sources, rows, calibrate_N, stopping=_KEPT)
+        else:
+            continue  # nothing was ranked, so there is nothing to fit a ranker on
         found[kept] = Fitted(project=project, name=name, part=made.fitted[name], cost=made.cost[name])
     return found
