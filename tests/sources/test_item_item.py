@@ -11,7 +11,7 @@ from feedwell.core.errors import CorruptArtifact, DataError
 from feedwell.core.protocols import Interactions, Setting
 from feedwell.core.request import History, Request, UserSide
 from feedwell.sources import item_knn
-from feedwell.sources._item_item import Incidence, strongest
+from feedwell.sources._item_item import Incidence, ItemWeights, strongest
 from feedwell.sources.ease import pruned
 
 ItemKnn, Ease = registry.find("source", "item_knn"), registry.find("source", "ease")
@@ -178,6 +178,20 @@ def test_undone_events_and_repetitions_change_nothing(part):
         weights = fitted(part, other)._weights
         np.testing.assert_array_equal(weights.keys_I, once.keys_I)
         np.testing.assert_array_equal(weights.rows.toarray(), once.rows.toarray())
+
+
+def test_a_request_copies_no_weight_of_other_items():
+    n, kept = 3_000, 200
+    part = (np.arange(kept, dtype=np.int32), np.ones(kept, np.float32))
+    made = ItemKnn(ItemKnn.Config(), setting())
+    made._weights = ItemWeights.of(np.arange(n), [part] * n)
+    ask(made, [1, 2, 3])
+    tracemalloc.start()
+    got = ask(made, [1, 2, 3])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(got.keys_N) == made.config.k
+    assert peak < made._weights.rows.indices.nbytes / 4
 
 
 def test_a_users_last_distinct_items_count():
