@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow.compute as pc
 import pytest
 
 from feedwell import workspace
@@ -19,7 +20,7 @@ from feedwell.jobs.lives import Lived, expected_reward, live
 from feedwell.jobs.plan import Plan
 from feedwell.jobs.simulate import ARMS, FROZEN, ORACLE, RANDOM, RETRAINED, Simulation
 from feedwell.jobs.system_arm import SystemArm
-from feedwell.jobs.world_project import write
+from feedwell.jobs.world_project import LEAST_POSITIVES, project_text, write
 from tests.jobs.small import SEED, SMALL
 
 pytestmark = pytest.mark.timeout(900)  # about 25 CPU-s in all; a busy machine stretches them
@@ -194,3 +195,16 @@ def test_a_plan_that_cannot_run_is_refused() -> None:
             Plan(**wrong)
     with pytest.raises(UsageError, match="'sociable' is unknown"):
         Plan(preset="sociable")
+
+
+def test_what_no_window_closes_for_is_no_objective():
+    # In this shop nobody filled a cart early enough for a half-day's window to close where the ranker learns.
+    plan = Plan(preset="shop")
+    history = record_history(World(plan.world, 1003), PopularPolicy(1003), plan.history_days)
+    bought = history.events.filter(pc.equal(history.events["type"], "buy"))
+
+    text = project_text(plan, history.events)
+
+    assert bought.num_rows >= LEAST_POSITIVES
+    assert "[objective.cart]" in text
+    assert "[objective.buy]" not in text

@@ -6,8 +6,6 @@ life, so that every arm and baseline chooses among the same items.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feedwell.core.clock import HOUR
+from feedwell.core.durations import parse_duration
+from feedwell.core.project import SplitSection
 from feedwell.data.world import Action, WorldConfig, WorldHistory, sections
 from feedwell.jobs.plan import Plan
 
@@ -24,6 +24,8 @@ _QUICK, _SLOW = "2h", "12h"
 LEAST_POSITIVES = 15
 """An outcome rarer than this in the history is no objective: its head would be noise times a large weight, and the gate
 on the refit's labels would refuse most releases."""
+LEAST_GIVEN = 5
+"""Nor is one whose head would have fewer rows than this to learn from: with none, there is nothing to train."""
 
 
 def write(history: WorldHistory, plan: Plan, folder: Path) -> None:
@@ -31,8 +33,7 @@ def write(history: WorldHistory, plan: Plan, folder: Path) -> None:
     items = with_expiry(history.items, plan.world)
     paged = WorldHistory(events=_paged(history.events), items=items, users=history.users, slates=history.slates)
     paged.write(folder / FOLDER)
-    happened = Counter(history.events["type"].to_pylist())
-    (folder / "feedwell.toml").write_text(project_text(plan, happened), encoding="utf-8")
+    (folder / "feedwell.toml").write_text(project_text(plan, paged.events), encoding="utf-8")
 
 
 def with_expiry(items: pa.Table, config: WorldConfig) -> pa.Table:
@@ -41,10 +42,14 @@ def with_expiry(items: pa.Table, config: WorldConfig) -> pa.Table:
     return items.append_column("expires_at", pc.add(items["created_at"], life))
 
 
-def project_text(plan: Plan, happened: Mapping[str, int]) -> str:
-    """`feedwell.toml`. `happened`: event type → how often in the history."""
+def project_text(plan: Plan, events: pa.Table) -> str:
+    """`feedwell.toml` for a history of those events."""
     config = plan.world
-    on_items = [a for a in config.actions if a.object == "item" and happened.get(a.name, 0) >= LEAST_POSITIVES]
+    on_items: list[Action] = []
+    for action in config.actions:
+        follows = action.after == "view" or action.after in (a.name for a in on_items)
+        if action.object == "item" and follows and learnable(action, events):
+            on_items.append(action)
     return "".join(
         [
             sections.tables(config, FOLDER, expires=True),
@@ -69,6 +74,18 @@ def _paged(events: pa.Table) -> pa.Table:
     ts_E[is_view] = first_P[page_V]
     moved = events.set_column(events.schema.get_field_index("ts"), "ts", pa.array(ts_E))
     return moved.sort_by([("ts", "ascending"), ("event_id", "ascending")])
+
+
+def learnable(action: Action, events: pa.Table) -> bool:
+    """Whether the history says enough of an outcome: it happened often, and where the first ranker learns, what it is
+    `given` happened early enough for its window to close there."""
+    ts_E = np.sort(events["ts"].to_numpy())
+    first, beyond = np.cumsum(SplitSection().fractions)[:2]
+    start, end = (ts_E[round(share * (len(ts_E) - 1))] for share in (first, beyond))
+    of = events.filter(pc.equal(events["type"], action.after))["ts"].to_numpy()
+    closed = (of >= start) & (of < end - parse_duration(_within(action)))
+    often = pc.sum(pc.equal(events["type"], action.name)).as_py() or 0
+    return bool(often >= LEAST_POSITIVES and np.count_nonzero(closed) >= LEAST_GIVEN)
 
 
 def _within(action: Action) -> str:
