@@ -33,6 +33,9 @@ def test_what_was_recorded_equals_the_batch_plan_and_a_changed_value_shows(shop,
     row = next(r for r in report.coverage if r.feature == "item_views_7d")
     assert row.serving_gap == 0
     assert row.serve_non_null == 1
+    retrieval = next(r for r in report.coverage if r.feature == "retrieval.source.popular")
+    assert retrieval.train_non_zero > 0
+    assert np.isnan(retrieval.serve_non_null)  # records hold no retrieval scores: unknown, not never there
     assert report.served == {"slots": 15, "held": 0, "seen": 0}
     assert any("none of 15 served slots was seen" in warning for warning in report.warnings)
 

@@ -11,6 +11,7 @@ from feedwell.core.project import Project
 from feedwell.core.protocols import RankingRows
 from feedwell.pipeline.compile import compile_features
 from feedwell.training.calibrate import stopping_marked
+from feedwell.training.evaluate import head_statements
 from feedwell.training.heads import head_rows, models_of
 from feedwell.training.parts import Parts
 from feedwell.training.quantities import quantity_rows
@@ -72,6 +73,18 @@ def test_no_model_of_a_table_learns_from_rows_kept_back():
     labels = train.ranking.labels
     lies = {name: np.where(train.ranking.valid_N, 9.0 * (name != "click") + 1, y) for name, y in labels.items()}
     assert tables(replace(train, ranking=replace(train.ranking, labels=lies)), test) == tables(train, test)
+
+
+def test_nothing_is_said_of_an_outcome_that_all_rows_have():
+    test = made(1)
+    always = {"click": np.ones(len(test.exposed_N))}
+    heads, _ = tables(made(0), replace(test, ranking=replace(test.ranking, labels=test.ranking.labels | always)))
+    assert all(np.isnan(h.auc.value) for h in heads)
+    assert not head_statements(heads)
+    worse = replace(heads[0], auc=replace(heads[0].auc, value=0.4))
+    assert len(head_statements([worse, replace(worse, name="constant", auc=replace(worse.auc, value=0.5))])) == 1
+    unknown = replace(worse, auc=replace(worse.auc, value=np.nan))
+    assert len(head_statements([unknown, replace(worse, name="constant")])) == 1
 
 
 def test_each_outcome_is_in_its_own_table_with_a_linear_model_that_sees_the_feature():

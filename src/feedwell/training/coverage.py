@@ -15,7 +15,7 @@ from feedwell.core.project import Project
 from feedwell.data.exposure import ORIGIN, ROW, exposing, held, viewing
 from feedwell.data.log_view import LogView
 from feedwell.features import FeatureSet, asof
-from feedwell.features.coverage import coverage
+from feedwell.features.coverage import Coverage, coverage
 from feedwell.training.inputs import Inputs
 from feedwell.training.report import CoverageRow
 from feedwell.training.rows import Matrix, Names, Rows, batch_features
@@ -26,7 +26,8 @@ def coverage_rows(
 ) -> tuple[CoverageRow, ...]:
     """One row per feature column: what was there in training, and as served.
 
-    As served: what slate records hold; before there are any, what requests of the test span scored under replay.
+    As served: what slate records hold, so nothing of retrieval scores, which they do not; before there are any, what
+    requests of the test span scored under replay.
     """
     of = {c.name: c.feature for c in features.columns}
     names = train.ranking.feature_names
@@ -37,6 +38,8 @@ def coverage_rows(
     elif replayed is not None:
         serve_NF = replayed.ranking.features_NF[~replayed.exposed_N]
     at_serve = coverage(names, serve_NF)
+    if served is not None:
+        at_serve |= {name: Coverage() for name in names if name not in served.gap}
     return tuple(
         CoverageRow(
             feature=name,

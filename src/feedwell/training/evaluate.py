@@ -134,13 +134,16 @@ def _grouping(project: Project) -> str:
 
 
 def head_statements(heads: Sequence[HeadRow]) -> tuple[str, ...]:
-    """Where the ranker (the first row of an objective) predicts no better than a simpler model."""
+    """Where the ranker (the first row of an objective) predicts no better than a simpler model.
+
+    Where all rows have the outcome or none has it, no model has an AUC and there is nothing to say.
+    """
     said = []
     for key in dict.fromkeys((h.over, h.objective) for h in heads):
         over, objective = key
         ours, *others = [h for h in heads if (h.over, h.objective) == key]
         for other in others:
-            if not ours.auc.value > other.auc.value:
+            if not np.isnan(other.auc.value) and not ours.auc.value > other.auc.value:
                 said.append(
                     f"{ours.name} does not beat {other.name} on AUC of {objective} over {over}: "
                     f"{ours.auc.value:.4f} against {other.auc.value:.4f}"

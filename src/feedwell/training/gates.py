@@ -81,7 +81,7 @@ def refit_gates(project: Project, refit: Refit) -> tuple[Gate, ...]:
     labels = Gate(
         name="refit labels",
         passed=not without,
-        why=f"{', '.join(without)}: no positive among the {refit.n_rows:,} rows that the release was fitted on; take "
+        why=f"no positive of {', '.join(without)} among the {refit.n_rows:,} rows that the release was fitted on; take "
         "more data, or take the objective out"
         if without
         else ", ".join(f"{n:,} positives of {name}" for name, n in refit.positives.items()),

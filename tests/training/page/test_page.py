@@ -17,6 +17,7 @@ from feedwell.training.evaluate import WANTED
 from feedwell.training.page.build import page_of, write_page
 from feedwell.training.page.charts import Scale
 from feedwell.training.page.content import Content, units_of
+from feedwell.training.page.words import sentence
 from feedwell.training.report import EvaluateReport
 from tests.training.page.conftest import CONTENT, EVALUATION, Page
 
@@ -218,7 +219,8 @@ def test_the_head_says_it_in_words(page):
     assert "a difference of −0.0067 (−0.0077 to −0.0052), −5 %" in text
     assert "1,717 requests of 813 users" in text
     first = " ".join("".join(page.root.find(".//section[@id='first']").itertext()).split())
-    assert "Refused: champion. Too few users." in first
+    assert "Refused: champion. NDCG@10 minus the champion's: -0.0067." in first
+    assert "Refused: refit labels. No positive of item_buys." in first
     assert "Passed: enough users. 813." in first
     for note in ("Not causal across users.", "Scores of buy moved", "Degraded in 3 requests: source.als: not trained."):
         assert note in first
@@ -281,6 +283,21 @@ def test_every_part_of_a_report_may_be_missing():
                     )
                 )
             )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("none of 20", "None of 20"),
+        ("recall@20 minus", "recall@20 minus"),
+        ("item_views tells", "item_views tells"),
+        ("source.als: not trained", "source.als: not trained"),
+        ("20261126-0a33: gone", "20261126-0a33: gone"),
+        ("", ""),
+    ],
+)
+def test_a_sentence_begins_with_a_capital_but_in_names(text, said):
+    assert sentence(text) == said
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,18 @@ from feedwell.stores.durable import write_atomic
 from feedwell.training.page import amounts, costs, flow, models, spread, versus
 from feedwell.training.page.content import Content
 from feedwell.training.page.figure import Figure, Section
-from feedwell.training.page.words import between, count, day, figure, metric_name, seconds, share, signed, system_name
+from feedwell.training.page.words import (
+    between,
+    count,
+    day,
+    figure,
+    metric_name,
+    seconds,
+    sentence,
+    share,
+    signed,
+    system_name,
+)
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SECTIONS: tuple[tuple[str, str, bool, tuple[Callable[[Content], Figure | None], ...]], ...] = (
@@ -77,7 +88,9 @@ def sections_of(content: Content) -> list[Section]:
 
 @cache
 def _environment() -> Environment:
-    return Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    made = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    made.filters["sentence"] = sentence
+    return made
 
 
 @cache
@@ -130,7 +143,7 @@ def _tiles(content: Content) -> list[_Tile]:
         if name in (content.metric, f"recall@{evaluation.k}")
     ]
     tiles.append(
-        _Tile(what="catalog shown", number=share(ours.coverage), about=f"Gini of slots {figure(ours.gini, 2)}")
+        _Tile(what="catalog shown", number=share(ours.coverage), about=f"Gini of slots {figure(ours.gini, 3)}")
     )
     judged = f"{count(evaluation.n_counted)} with something relevant"
     tiles.append(_Tile(what="requests judged", number=count(evaluation.n_requests), about=judged))

@@ -35,7 +35,7 @@ def exposure(content: Content) -> Figure | None:
     )
     series = [Series(name=row.name, tone=tone, points=row.points) for row, tone in drawn]
     told = "Lorenz curves of slots over the catalog: " + ", ".join(
-        f"{r.name} Gini {figure(r.gini, 2)}" for r, _ in drawn
+        f"{r.name} Gini {figure(r.gini, 3)}" for r, _ in drawn
     )
     pipeline = content.pipeline
     return Figure(
@@ -50,7 +50,7 @@ def exposure(content: Content) -> Figure | None:
                 note=f"{share(pipeline.coverage)} of the catalog was shown at least once" if pipeline else "",
             ),
         ),
-        legend=tuple((tone, f"{system_name(row.name)}, Gini {figure(row.gini, 2)}") for row, tone in drawn),
+        legend=tuple((tone, f"{system_name(row.name)}, Gini {figure(row.gini, 3)}") for row, tone in drawn),
         table=Table(
             head=("lists by", "catalog shown", "Gini", "slots of the most shown 1 %", "of the most shown 10 %"),
             rows=tuple(_concentration(content, row) for row in content.evaluation.lorenz),

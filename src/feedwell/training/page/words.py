@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -18,6 +19,14 @@ def metric_name(name: str) -> str:
     """`ndcg@10` → `NDCG@10`."""
     head, at, k = name.partition("@")
     return _METRICS.get(head, head.replace("_", " ")) + at + k
+
+
+def sentence(text: str) -> str:
+    """The text as a sentence: a capital first, but in names as they are written (`item_views`, `NDCG@10`)."""
+    first, space, rest = text.partition(" ")
+    if "@" in first:
+        return metric_name(first) + space + rest
+    return text if re.search(r"[_.\d]", first.rstrip(".:,")) else text[:1].upper() + text[1:]
 
 
 def system_name(name: str) -> str:
