@@ -207,6 +207,17 @@ def test_column_kinds_are_told_by_all_cells(tmp_path: Path) -> None:
     assert (part.n, part.n_distinct, part.low, part.high, part.decimals) == (2, 2, 1.5, 2.0, 1)
 
 
+def test_cells_that_do_not_fit_their_columns_type_are_told_before_they_are_quarantined(tmp_path: Path) -> None:
+    items = [row | ({"cost": "ask us"} if row["code"] == "x7" else {}) for row in catalog()]
+    write(tmp_path / "in" / "log.csv", visits(users=20), {"who": "user", "what": "item"})
+    write(tmp_path / "in" / "stories.csv", items)
+    assert proposed(tmp_path / "in", tmp_path / "project")["entity"]["item"]["columns"]["cost"] == "float"
+    text = (tmp_path / "project" / "feedwell.toml").read_text()
+    assert '# cost: 1 cell is no float: quarantine, row and all; "string" would let them in as text' in text
+    with workspace.open(tmp_path / "project") as opened:
+        assert opened.ingest().n_quarantined == 1
+
+
 @pytest.mark.parametrize(
     ("name", "undone"),
     [
@@ -224,10 +235,10 @@ def test_undoing_is_told_by_name(name: str, undone: str | None) -> None:
     assert undone_type(name, {"like", "follow", "add to cart!", "order", "dislike", "save", name}) == undone
 
 
-def train(folder: Path) -> Any:
+def train(folder: Path, n_quarantined: int = 0) -> Any:
     with workspace.open(folder) as opened:
         report = opened.ingest()
-        assert not report.n_quarantined
+        assert report.n_quarantined == n_quarantined
         return opened.train(max_requests=300)
 
 
@@ -290,7 +301,10 @@ def test_real_sets_in_other_forms_propose_what_they_do_in_their_own(tmp_path: Pa
 @pytest.mark.parametrize("ending", ["own", "csv", "jsonl"])
 def test_real_sets_are_trained_on_unedited(tmp_path: Path, name: str, ending: str) -> None:
     proposed(REAL / name if ending == "own" else renamed(name, ending)(tmp_path), tmp_path / "project")
-    evaluation = train(tmp_path / "project").evaluation
+    told = (tmp_path / "project" / "feedwell.toml").read_text()
+    n_bad = 2 if "# release_year: 2 cells are no int" in told else 0
+    assert (n_bad > 0) == ((name, ending) == ("ml-100k", "own"))
+    evaluation = train(tmp_path / "project", n_bad).evaluation
     values = {row.name: row.metrics["ndcg@10"].value for row in evaluation.rows}
     assert values["pipeline"] > values["popularity as of then"]
 

@@ -33,6 +33,8 @@ _AGREE = 0.98
 class Column:
     """One column of a table. `n` cells are filled, with about `n_distinct` values; numbers have `low` and `high`.
 
+    A kind is told by 98 % of the cells; `n_misfits` are not of it.
+
     `values` are all values with their counts, most frequent first, where there are few; `words` the mean number of
     words of a text, `decimals` the most that a number has.
     """
@@ -41,6 +43,7 @@ class Column:
     kind: Kind
     n: int
     n_distinct: int
+    n_misfits: int = 0
     low: float | None = None
     high: float | None = None
     decimals: int = 0
@@ -211,9 +214,11 @@ def _statistics(cell: str) -> str:
 def _column(name: str, native: Kind | None, told: Sequence[Any]) -> Column:
     n, distinct, numbers, low, high, decimals, times, booleans, lists, words = told
     kind: Kind = native or "text"
+    misfits = 0
     if native is None and n:
-        shares: dict[Kind, float] = {"time": times / n, "bool": booleans / n, "list": lists / n, "int": numbers / n}
-        kind = next((one for one, share in shares.items() if share >= _AGREE), "text")
+        fits: dict[Kind, int] = {"time": times, "bool": booleans, "list": lists, "int": numbers}
+        kind = next((one for one, n_fit in fits.items() if n_fit / n >= _AGREE), "text")
+        misfits = n - fits.get(kind, n)
         if kind == "int" and decimals:
             kind = "float"
     is_number = kind in ("int", "float")
@@ -222,6 +227,7 @@ def _column(name: str, native: Kind | None, told: Sequence[Any]) -> Column:
         kind=kind,
         n=n,
         n_distinct=min(distinct, n),
+        n_misfits=misfits,
         low=low if is_number else None,
         high=high if is_number else None,
         decimals=decimals or 0,

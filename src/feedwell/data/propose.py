@@ -123,8 +123,10 @@ def _catalog(found: Found, catalog: Catalog, project: Path) -> str:
     lines = [
         f"[entity.{entity}]",
         comment(
-            f"likely: {catalog.table.name}, {catalog.why['rows']}: {catalog.why['id']}; types by what all cells are"
+            f"likely: {catalog.table.name}, {catalog.why['rows']}: {catalog.why['id']}; types by what nearly all cells "
+            "are"
         ),
+        *_misfits(catalog),
         f"path = {_paths(catalog.table, project)}",
         *_form(catalog.table),
         f"id = {quoted(catalog.id)}",
@@ -148,6 +150,15 @@ def _catalog(found: Found, catalog: Catalog, project: Path) -> str:
     if catalog.ts_unit in ("s", "ms", "us"):
         lines.append(f'ts_unit = "{catalog.ts_unit}"')
     return "\n".join(lines)
+
+
+def _misfits(catalog: Catalog) -> Iterator[str]:
+    """Whose cells will send their rows to quarantine."""
+    for ours, (theirs, kind) in catalog.columns.items():
+        column = catalog.table.columns[theirs]
+        if column.n_misfits and kind != "string":
+            rows = "1 cell is" if column.n_misfits == 1 else f"{column.n_misfits:,} cells are"
+            yield comment(f'{ours}: {rows} no {kind}: quarantine, row and all; "string" would let them in as text')
 
 
 def _notes(told: Sequence[str]) -> Iterator[str]:
