@@ -9,6 +9,7 @@ import re
 import textwrap
 import typing
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def _explore() -> Iterator[str]:
     yield "### `[slate] explore`\n"
     yield (
         f"{_flat(Explore.__doc__ or '')} Its keys: "
-        + ", ".join(f"`{f.name}` ({f.type}, {f.default})" for f in Explore.__dataclass_fields__.values())
+        + ", ".join(f"`{f.name}` ({f.type}, {f.default})" for f in fields(Explore))
         + ".\n"
     )
 

@@ -17,7 +17,7 @@ REAL = Path(os.environ.get("FEEDWELL_DATA", Path(__file__).parents[3] / "shared"
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
-    monkeypatch.setattr(sys, "argv", ["feedwell", *map(str, words)])
+    monkeypatch.setattr(sys, "argv", [".venv/bin/feedwell", *map(str, words)])
     try:
         main()
     except SystemExit as stop:
@@ -49,11 +49,12 @@ def test_the_demo_ends_in_an_explained_feed(
 ) -> None:
     data = small_movielens(tmp_path / "ml")
     words = ("demo", "--data", data, "--folder", tmp_path / "demo", "--requests", "60")
+    monkeypatch.setenv("PATH", "")
     assert run(monkeypatch, *words) == 0
     said = capsys.readouterr().out
     for phrase in ("popularity as of then", "pipeline", "The feed of user", "p_like", "Why, from its record"):
         assert phrase in said
-    assert f"feedwell serve --project {tmp_path / 'demo'}" in said
+    assert f"start the server: .venv/bin/feedwell serve --project {tmp_path / 'demo'}" in said
     assert run(monkeypatch, *words, "--json") == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert found["report"]["release_id"]

@@ -16,6 +16,15 @@ def test_the_reference_is_current() -> None:
     made = subprocess.run(command, cwd=DOCS / "reference", capture_output=True, text=True, check=True, encoding="utf-8")
     written = (DOCS / "reference" / "feedwell.toml.md").read_text(encoding="utf-8")
     assert written == made.stdout, "run `python docs/reference/generate.py`"
+    assert "__" not in written
+
+
+def test_every_noun_has_its_page_and_every_page_is_listed() -> None:
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"\]\((\w+)\.md\)", index))
+    assert listed == {page.stem for page in DOCS.glob("*.md")} - {"README"}
+    flow = {"events", "keys", "catalog", "objectives", "exposure", "features", "requests", "candidates", "parts"}
+    assert flow | {"slates", "records", "releases", "experiments", "metrics", "project"} <= listed
 
 
 def test_every_link_between_the_pages_leads_somewhere() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,8 +77,13 @@ def command(
             explained, rows = _feed(opened, run)
     total = time.perf_counter() - begin
     run.say(f"\n{run.about}\nall of it took {total:.0f} s; the project is {run.folder}")
-    run.say(f"start the server: feedwell serve --project {run.folder}")
+    run.say(f"start the server: {_program()} serve --project {run.folder}")
     _say_json(run, report, rows, explained, total, as_json=json)
+
+
+def _program() -> str:
+    """How this command is called again: by its path where no shell would find it, as after `make demo`."""
+    return "feedwell" if shutil.which("feedwell") else sys.argv[0]
 
 
 def _prepared(data: Path | None, folder: Path | None, quiet: bool) -> _Run:

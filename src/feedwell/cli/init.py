@@ -50,7 +50,7 @@ def command(
     result = {"file": str(path), "dataset": name} | ({"from": str(source)} if source else {})
     where = "" if folder == HERE else f" --project {folder}"
     edit = "read its guesses" if source else "edit it"
-    text = f"wrote {path}\nnext: {edit}, then `feedwell check{where}` and `feedwell ingest --history{where}`"
+    text = f"wrote {path}\nnext: {edit}, then `feedwell check{where}` and `feedwell ingest{where}`"
     show(result, lambda out: out.print(text, markup=False), as_json=json)
 
 
