@@ -15,26 +15,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from _project import show, workspace_of
 from _report import Stopwatch, header
+from _views import CALIBRATION_SPAN, TEST_SPAN, Views
 
-from feedwell.core.protocols import RankingRows, Setting
+from feedwell.core.protocols import Setting
 from feedwell.core.registry import find
-from feedwell.data.exposure import exposures
 from feedwell.data.interactions import user_events
-from feedwell.data.labels import UNTIL, labels
 from feedwell.data.split import spans
 from feedwell.metrics import Interval, Ratios, difference
 from feedwell.metrics.calibration import Reliability, log_losses
-from feedwell.pipeline.compile import compile_features, setting_of
-from feedwell.training.calibrate import calibration_rows, fit_in_order
+from feedwell.pipeline.compile import setting_of
+from feedwell.training.calibrate import calibration_rows
 from feedwell.training.measure import measure
 from feedwell.training.parts import CALIBRATION, Parts
-from feedwell.training.rows import Names, Rows, batch_features, servable
+from feedwell.training.rows import Rows, servable
 from feedwell.workspace import Workspace
 
-CALIBRATION_SPAN, TEST_SPAN, FOLDS = 2, 3, 5
+FOLDS = 5
 SHARES = (1.0, 0.3, 0.1, 0.03)
 METHODS: dict[str, dict[str, Any]] = {
     "as predicted": {"method": "none"},
@@ -145,33 +143,8 @@ def _candidates(workspace: Workspace, requests: int) -> Case:
 
 
 def _views(workspace: Workspace, requests: int) -> Case:
-    inputs = workspace.training_inputs()
-    project, view = inputs.project, inputs.view()
-    cut = spans(view, project.split)
-    shown = exposures(view, project)
-    user_X, t_X = shown["user"].to_numpy(), shown["t"].to_numpy()
-    shown = labels(view, project, shown.append_column(UNTIL, pa.array(cut.span_end(user_X, t_X))))
-    features = compile_features(project.model_copy(update={"source": {}, "filter": {}, "ranker": None}))
-    names = Names(tuple(c.name for c in features.columns), ())
-    ranking = RankingRows(
-        features_NF=batch_features(inputs, features, shown.select(["user", "item", "t"]), names),
-        feature_names=names.all,
-        labels={name: shown[f"y_{name}"].to_numpy() for name in project.objective},
-        group_N=np.unique(np.stack([t_X, user_X], axis=1), axis=0, return_inverse=True)[1].reshape(-1),
-        weight_N=np.ones(len(user_X)),
-        valid_N=np.zeros(len(user_X), np.bool_),
-        user_N=user_X,
-        item_N=shown["item"].to_numpy(),
-        t_N=t_X,
-    )
-    rows = Rows(ranking=ranking, exposed_N=np.ones(len(user_X), np.bool_))
-    span_X = cut.span(user_X, t_X)
-    before, kept, test = (
-        rows.take(keep) for keep in (span_X < TEST_SPAN, span_X == CALIBRATION_SPAN, span_X == TEST_SPAN)
-    )
-    marked_N = cut.span(before.user_N, before.t_N) == CALIBRATION_SPAN
-    parts = fit_in_order(Parts(project=project, features=features, fitted={}, cost={}), before, marked_N)
-    return Case(parts, kept, test)
+    views = Views.of(workspace, "xgboost")
+    return Case(views.fitted("xgboost"), views.span(CALIBRATION_SPAN), views.span(TEST_SPAN))
 
 
 if __name__ == "__main__":

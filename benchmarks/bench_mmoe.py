@@ -47,7 +47,7 @@ MMOE, XGBOOST, CONSTANT = "mmoe", "xgboost", "constant"
 VARIANTS: dict[str, dict[str, Any]] = {
     "shared bottom": {"experts": 1},
     "history off": {"history": 0},
-    "items off": {"item_min_count": 10**9},
+    "items off": {"item_min_users": 10**9},
     "features off": {},
     "inputs shuffled": {},
 }

@@ -6,7 +6,8 @@
     logistic regression over the same as-of features, popularity (the item's own rate) and recency (logistic regression
     on the view's place among the user's views, newest last). The file holds each (user, item, event) once, so nothing
     that reads earlier views of the same pair says anything. Hyper-parameters are chosen by log loss on the span before,
-    from which no model learns anything else.
+    from which no model learns anything else. Then `mmoe` and `xgboost` with their defaults and their calibration, all
+    fitted as a `train` goes; nothing of them is chosen here.
 (b) The next item that the user never touched before, for users with an earlier event: five rolling weeks, all models
     refitted before each, pooled; paired bootstrap by user, with the difference that could have been seen.
 """
@@ -19,32 +20,37 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from _project import cell, show, workspace_of
 from _report import Stopwatch, header
+from _views import TEST_SPAN, Views
 
 from feedwell.core.clock import DAY
 from feedwell.core.protocols import RankingRows
 from feedwell.core.registry import find
-from feedwell.data.exposure import exposures
 from feedwell.data.interactions import UserEvents, user_events
-from feedwell.data.labels import UNTIL, labels
-from feedwell.data.split import Spans, spans
+from feedwell.data.split import Spans
 from feedwell.metrics import Lists, Ratios, difference, smallest_detectable
-from feedwell.metrics.calibration import Calibration, auc_interval
-from feedwell.pipeline.compile import compile_features, setting_of
+from feedwell.metrics.calibration import Calibration, Reliability, auc_interval
+from feedwell.pipeline.compile import setting_of
 from feedwell.pipeline.project_file import parse_project
 from feedwell.training.compare import METRICS, differences, statement
 from feedwell.training.inputs import Inputs
 from feedwell.training.measure import measure
 from feedwell.training.metric_set import MetricSet
-from feedwell.training.rows import Names, batch_features
+from feedwell.training.rows import Rows
 from feedwell.training.walk import PIPELINE, Moments, Relevance
 from feedwell.workspace import Workspace
 
 BOOTSTRAP = 1000
 WEEKS, WEEK = 5, 7 * DAY
 GRID = {"max_depth": (3, 5, 7), "min_child_weight": (5.0, 20.0), "learning_rate": (0.05,)}
+RANKERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mmoe": ("mmoe", {}),
+    "xgboost": ("xgboost", {}),
+    "mmoe, history off": ("mmoe", {"history": 0}),
+}
+Predictions = dict[str, Any]
+"""ranker → objective → p_N"""
 
 
 def main() -> None:
@@ -54,7 +60,9 @@ def main() -> None:
     print(header("retailrocket, [split] by = time"))
     if task in (None, "a"):
         with workspace_of("retailrocket") as workspace, Stopwatch() as watch:
-            outcomes_of_views(workspace)
+            views = Views.of(workspace)
+            outcomes_of_views(views)
+            rankers_of_views(views)
         print(f"# {watch}\n")
     if task in (None, "b"):
         touch = '[objective.touch]\nevents = ["view", "cart", "buy"]\nwithin = "1s"\n\n[filter.seen]'
@@ -74,20 +82,11 @@ def main() -> None:
 # -- (a) -------------------------------------------------------------------------------------------------------------
 
 
-def outcomes_of_views(workspace: Workspace) -> None:
+def outcomes_of_views(views: Views) -> None:
     """One table per objective: AUC within users and over all, log loss, and XGBoost minus each of the others."""
-    inputs = workspace.training_inputs()
-    project, view = inputs.project, inputs.view()
-    cut = spans(view, project.split)
-    shown = exposures(view, project)
-    user_X, t_X = shown["user"].to_numpy(), shown["t"].to_numpy()
-    shown = labels(view, project, shown.append_column(UNTIL, pa.array(cut.span_end(user_X, t_X))))
-    span_X = cut.span(user_X, t_X)
-    features = compile_features(project.model_copy(update={"source": {}, "filter": {}, "ranker": None}))
-    names = Names(tuple(c.name for c in features.columns), ())
-    x_XF = batch_features(inputs, features, shown.select(["user", "item", "t"]), names)
-    for name in ("cart", "buy"):
-        y_X = shown[f"y_{name}"].to_numpy()
+    rows, span_X, project = views.rows, views.span_N, views.parts.project
+    user_X, x_XF, names = rows.user_N, rows.ranking.features_NF, rows.ranking.feature_names
+    for name, y_X in rows.ranking.labels.items():
         known = ~np.isnan(y_X)
         train, valid, test = (known & np.isin(span_X, s) for s in ([0, 1], [2], [3]))
         print(
@@ -96,19 +95,50 @@ def outcomes_of_views(workspace: Workspace) -> None:
             f"{y_X[train].sum():.0f} / {y_X[valid].sum():.0f} / {y_X[test].sum():.0f} positive; "
             f"{len(np.unique(user_X[test])):,} users in the test"
         )
-        place_X1 = _place(user_X, t_X, np.where(span_X < 2, 0, span_X))[:, None].astype(np.float32)
+        place_X1 = _place(user_X, rows.t_N, np.where(span_X < 2, 0, span_X))[:, None].astype(np.float32)
         recency = _Fitted(project, name, place_X1, ("place",), y_X, train, valid)
-        fitted = _Fitted(project, name, x_XF, names.all, y_X, train, valid)
-        item_X = shown["item"].to_numpy()
+        fitted = _Fitted(project, name, x_XF, names, y_X, train, valid)
         rate = float(y_X[train].mean())
         predicted = {
             "xgboost": fitted.xgboost(test),
             "logistic": fitted.logistic(test),
             "recency": recency.logistic(test),
-            "popularity": _item_rate(item_X, y_X, train, rate)[test],
+            "popularity": _item_rate(rows.item_N, y_X, train, rate)[test],
             "constant": np.full(int(test.sum()), rate),
         }
         _print_outcomes(predicted, user_X[test], y_X[test])
+
+
+def rankers_of_views(views: Views) -> None:
+    """Rankers and their calibration as a `train` fits them: one table per objective, then mmoe minus each."""
+    test = views.span(TEST_SPAN)
+    raw, served = {}, {}
+    for name, (kind, config) in RANKERS.items():
+        with Stopwatch() as watch:
+            fitted = views.fitted(kind, **config)
+        print(f"# {name}: {watch}", flush=True)
+        raw[name], served[name] = (fitted.predict(test.ranking, calibrated=c) for c in (False, True))
+    for objective in test.ranking.labels:
+        print(f"## {objective}, each ranker with its defaults, calibrated on the span before the test")
+        _print_rankers(test, objective, raw, served)
+
+
+def _print_rankers(test: Rows, objective: str, raw: Predictions, served: Predictions) -> None:
+    y_N = test.ranking.labels[objective]
+    known = ~np.isnan(y_N)
+    user, y = test.user_N[known], y_N[known]
+    p_of = [{name: p[objective][known] for name, p in of.items()} for of in (raw, served)]
+    before, after = ({n: Calibration()(user, user, y, p, bootstrap=BOOTSTRAP) for n, p in of.items()} for of in p_of)
+    print("| | AUC within users | AUC | log loss before → after | ECE before → after |\n" + "|---" * 5 + "|")
+    for name in raw:
+        losses = [cell(stats[name].interval("log_loss")) for stats in (before, after)]
+        errors = [f"{Reliability.of(y, of[name]).ece:.4f}" for of in p_of]
+        over_all = auc_interval(user, y, p_of[1][name], bootstrap=200)
+        print(
+            f"| {name} | {cell(after[name].interval('grouped_auc'))} | {cell(over_all)} | {' → '.join(losses)} "
+            f"| {' → '.join(errors)} |"
+        )
+    _print_differences("mmoe", after)
 
 
 class _Fitted:
@@ -181,11 +211,16 @@ def _print_outcomes(predicted: dict[str, Any], user: Any, y: Any) -> None:
             f"| {name} | {cell(stats[name].interval('grouped_auc'))} | {cell(over_all)} "
             f"| {cell(stats[name].interval('log_loss'))} |"
         )
-    for other in list(predicted)[1:]:
+    _print_differences("xgboost", stats)
+
+
+def _print_differences(name: str, stats: dict[str, Ratios]) -> None:
+    """`name` minus each of the others, paired by user."""
+    for other in [n for n in stats if n != name]:
         for metric in ("grouped_auc", "log_loss"):
-            d = difference(stats["xgboost"], stats[other], metric)
-            seen = smallest_detectable(stats["xgboost"], stats[other], metric)
-            print(f"xgboost - {other} on {metric}: {d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}], detectable {seen:.4f}")
+            d = difference(stats[name], stats[other], metric)
+            seen = smallest_detectable(stats[name], stats[other], metric)
+            print(f"{name} - {other} on {metric}: {d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}], detectable {seen:.4f}")
 
 
 # -- (b) -------------------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ CONFIG = {
     "cross_layers": 1,
     "embedding_dim": 16,
     "user_dim": 8,
-    "item_min_count": 2,
+    "item_min_users": 2,
 }
 
 
@@ -258,9 +258,30 @@ def test_rows_with_unknown_labels_teach_nothing():
     assert results[1] < 0.6
 
 
+def test_items_have_vectors_from_so_many_people_on():
+    """One busy user is one, however often: what is known of an item is how different people took it."""
+    rows = world(20)
+    n_events = len(rows.histories[NEED].keys_E)
+    held = rows.group_N >= 16
+
+    def known(user_N, item, of_history, **config):
+        histories = {NEED: replace(rows.histories[NEED], keys_E=np.full(n_events, of_history))}
+        part = made(epochs=1, **config)
+        part.fit(replace(rows, user_N=user_N, item_N=np.full(200, item), histories=histories))
+        return part._model.inputs.items_I.tolist()
+
+    assert known(np.zeros(200, np.int64), 7, 9, item_min_users=2) == []
+    assert known(rows.group_N % 3, 7, 9, item_min_users=2) == [7, 9]
+    assert known(rows.group_N % 3, 7, 9, item_min_users=4) == []
+    assert known(rows.group_N % 3, 7, 9, item_min_users=2, history=0) == [7]
+    assert known(1 + held, 7, 9, item_min_users=2) == [], "who is held back is as new as a request"
+
+
 def test_rows_that_do_not_say_whose_they_are_are_told():
-    with pytest.raises(DataError, match=r"no item_N, t_N or history of \('buy', 'view'\)"):
+    with pytest.raises(DataError, match=r"no user_N, item_N, t_N or history of \('buy', 'view'\)"):
         made().fit(replace(world(20), histories={}))
+    with pytest.raises(DataError, match="no user_N, item_N"):
+        made(history=0).fit(replace(world(20), user_N=np.empty(0, np.int64)))
     with pytest.raises(DataError, match="no feature 'f9'"):
         made(features=("f9",)).fit(world(20))
     with pytest.raises(DataError, match="no labelled row"):

@@ -1,6 +1,7 @@
 """What a neural ranker's inputs are made of, fitted once and kept in its artifact: numbers, categories, items, ages.
 
-N rows, F numerical features, G input columns made from them, K knots, C categorical features, E events, R requests
+N rows, F numerical features, G input columns made from them, K knots, C categorical features, E events, R requests,
+P pairs of a user and an item
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from scipy.special import ndtri
 
 from feedwell.core.clock import MINUTE
 from feedwell.core.keys import rows_of
-from feedwell.core.protocols import Histories
+from feedwell.core.protocols import Histories, RankingRows
 from feedwell.core.request import Keys
 from feedwell.scorers._rows import Matrix, Vocabulary
 
@@ -203,6 +204,25 @@ class Targets:
     y_NT: NDArray[np.float32]
     kinds: tuple[str, ...]
     weight_T: NDArray[np.float32]
+
+
+def items_of_many(rows: RankingRows, histories: Histories, least: int) -> Keys:
+    """Sorted keys of the items that at least `least` users of these rows were shown or had in their history.
+
+    Rows would be the wrong thing to count: one busy user has an item in each of many histories, and its vector then
+    learns what became of that user. On Retailrocket's views 28,000 items were in 5 rows, 1,800 were of 5 users
+    (2026-11-26).
+    """
+    n_requests = len(histories.indptr_R) - 1
+    user_R, here_R = np.zeros(n_requests, np.int64), np.zeros(n_requests, np.bool_)
+    user_R[rows.group_N], here_R[rows.group_N] = rows.user_N, True
+    of_E = np.repeat(np.arange(n_requests), np.diff(histories.indptr_R))
+    own_E = here_R[of_E]  # `take` leaves histories as they are: those of other requests do not count
+    item_P = np.concatenate([rows.item_N, histories.keys_E[own_E]])
+    user_P = np.concatenate([rows.user_N, user_R[of_E[own_E]]])
+    size = int(item_P.max(initial=0)) + 1
+    items, users = np.unique(np.unique(user_P * size + item_P) % size, return_counts=True)
+    return items[users >= least]
 
 
 def no_histories(n_requests: int) -> Histories:

@@ -24,7 +24,16 @@ from feedwell.core.request import History, Keys, Request
 from feedwell.nn.config import LoopConfig, Progress, Run, silent
 from feedwell.nn.curves import Curves
 from feedwell.scorers._content import Content, Vectors
-from feedwell.scorers._inputs import Array, Fitted, Normaliser, Side, Transform, age_buckets, no_histories
+from feedwell.scorers._inputs import (
+    Array,
+    Fitted,
+    Normaliser,
+    Side,
+    Transform,
+    age_buckets,
+    items_of_many,
+    no_histories,
+)
 from feedwell.scorers._mmoe_model import Graphs, Model, outputs_of, read_model, targets_of, write_model
 from feedwell.scorers._rows import (
     FeatureConfig,
@@ -80,8 +89,8 @@ class Mmoe:
         """Default: every type but undoing ones."""
         embed: str = fit("")
         """The embedder of the items' `text` columns, so that an item is known by what it says; "" for none."""
-        item_min_count: int = fit(5, ge=1)
-        """Items in fewer training rows and histories share the unknown item's vector."""
+        item_min_users: int = fit(20, ge=1)
+        """Items that fewer people were shown or had in their history share the unknown item's vector."""
         embedding_dim: int = fit(16, ge=1, le=1024)
         category_dim: int = fit(8, ge=1, le=1024)
         user_dim: int = fit(32, ge=1, le=4096)
@@ -258,10 +267,11 @@ class Mmoe:
 
     def _known_rows(self, rows: RankingRows) -> RankingRows:
         """DataError where the rows do not say whose, what and when they are, or lack the history."""
-        absent = not len(rows.item_N) or (self._reads_history and self._history not in rows.histories)
+        unsaid = not (len(rows.user_N) and len(rows.item_N))
+        absent = unsaid or (self._reads_history and self._history not in rows.histories)
         if absent and len(rows):
             raise DataError(
-                f"fitting '{self._setting.name}': the ranking rows carry no item_N, t_N or history of "
+                f"fitting '{self._setting.name}': the ranking rows carry no user_N, item_N, t_N or history of "
                 f"{self._history.events}; make them with the part's `needs`, or set history = 0"
             )
         return rows
@@ -318,13 +328,8 @@ class Mmoe:
             user=side([name for name in names if name in rows.user_features]),
             item=side([name for name in names if name not in rows.user_features]),
             vocabulary=vocabulary,
-            items_I=self._frequent_items(learned),
+            items_I=items_of_many(learned, self._histories(learned), self.config.item_min_users),
         )
-
-    def _frequent_items(self, rows: RankingRows) -> Keys:
-        seen = [rows.item_N, *([rows.histories[self._history].keys_E] if self._reads_history else [])]
-        keys, counts = np.unique(np.concatenate(seen), return_counts=True)
-        return keys[counts >= self.config.item_min_count]
 
 
 def _event_types(setting: Setting) -> tuple[str, ...]:
