@@ -30,6 +30,7 @@ from feedwell.workspace import Workspace
 
 BOOTSTRAP = 1000
 BASE = "xgboost"
+UNRANKED = "retrieval order"
 TREES = '[ranker]\nkind = "xgboost"\n'
 NETWORK = '[ranker]\nkind = "mmoe"\n'
 TOWERS = "[source.two_tower]\nk = 100\n\n"
@@ -66,7 +67,7 @@ def compare(workspace: Workspace, chosen: list[str], requests: int) -> None:
             found = measure(own, events, cut, max_requests=requests, moments=moments)
         moments = found.moments
         ratios = _ratios(found)
-        ratios["retrieval order"] = unranked(own, found, events, cut, moments)
+        ratios[UNRANKED] = _measured(unranked(own, found, events, cut, moments))
         if base is None:
             base = ratios[PIPELINE]
             print(f"{found.evaluation.n_counted:,} requests of {found.evaluation.n_users:,} users. {cut.note}\n")
@@ -81,12 +82,12 @@ def recipe(text: str, name: str) -> Project:
     return parse_project(text.replace(TREES, sources + ranker))
 
 
-def unranked(inputs: Inputs, found: Measured, events: UserEvents, cut: Spans, moments: Moments) -> Ratios:
+def unranked(inputs: Inputs, found: Measured, events: UserEvents, cut: Spans, moments: Moments) -> Lists:
     """The same pipeline with nothing after retrieval and filters but the slate."""
     kept = {name: part for name, part in found.parts.fitted.items() if name not in (*RANKERS, "calibration")}
     pipeline = replace(found.parts, fitted=kept).pipeline()
     walked = walk(inputs, pipeline, events, cut, moments, with_sources=False)
-    return _measured(walked.lists(PIPELINE))
+    return walked.lists(PIPELINE)
 
 
 def _ratios(found: Measured) -> dict[str, Ratios]:

@@ -1,6 +1,6 @@
 """Retailrocket, two tasks, both split by time.
 
-    FEEDWELL_DATA=... python benchmarks/bench_retailrocket.py [--task a|b]
+    FEEDWELL_DATA=... python benchmarks/bench_retailrocket.py [--task a|b] [--recipes "xgboost,mmoe + two_tower"]
 
 (a) Given the views of the test span (last 20 %), rank each user's by cart and by buy within 7 days: XGBoost and
     logistic regression over the same as-of features, popularity (the item's own rate) and recency (logistic regression
@@ -9,12 +9,14 @@
     from which no model learns anything else. Then `mmoe` and `xgboost` with their defaults and their calibration, all
     fitted as a `train` goes; nothing of them is chosen here.
 (b) The next item that the user never touched before, for users with an earlier event: five rolling weeks, all models
-    refitted before each, pooled; paired bootstrap by user, with the difference that could have been seen.
+    refitted before each, pooled; paired bootstrap by user, with the difference that could have been seen. Recipes are
+    those of bench_learned.py; "retrieval order" is the recipe's pipeline without its ranker.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -23,6 +25,7 @@ import numpy as np
 from _project import cell, show, workspace_of
 from _report import Stopwatch, header
 from _views import TEST_SPAN, Views
+from bench_learned import BASE, RECIPES, UNRANKED, recipe, unranked
 
 from feedwell.core.clock import DAY
 from feedwell.core.protocols import RankingRows
@@ -32,7 +35,6 @@ from feedwell.data.split import Spans
 from feedwell.metrics import Lists, Ratios, difference, smallest_detectable
 from feedwell.metrics.calibration import Calibration, Reliability, auc_interval
 from feedwell.pipeline.compile import setting_of
-from feedwell.pipeline.project_file import parse_project
 from feedwell.training.compare import METRICS, differences, statement
 from feedwell.training.inputs import Inputs
 from feedwell.training.measure import measure
@@ -56,7 +58,9 @@ Predictions = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--task", choices=("a", "b"), default=None)
-    task = parser.parse_args().task
+    parser.add_argument("--recipes", default=BASE, help=f"of (b), by comma: {', '.join(RECIPES)}")
+    given = parser.parse_args()
+    task = given.task
     print(header("retailrocket, [split] by = time"))
     if task in (None, "a"):
         with workspace_of("retailrocket") as workspace, Stopwatch() as watch:
@@ -75,7 +79,7 @@ def main() -> None:
             ("explore = { first = 6, last = 10,", "explore = { first = 1, last = 0,"),
         ]
         with workspace_of("retailrocket", changes) as workspace, Stopwatch() as watch:
-            next_new_item(workspace)
+            next_new_item(workspace, given.recipes.split(","))
         print(f"# {watch}")
 
 
@@ -226,34 +230,50 @@ def _print_differences(name: str, stats: dict[str, Ratios]) -> None:
 # -- (b) -------------------------------------------------------------------------------------------------------------
 
 
-def next_new_item(workspace: Workspace) -> None:
-    """Five weeks, each with models fitted before it; the lists of all weeks together."""
-    inputs = replace(workspace.training_inputs(), progress=show)
-    project = parse_project(inputs.project_text)
-    touch = project.objective["touch"]
-    project = project.model_copy(update={"objective": {"touch": touch}})
-    inputs = replace(inputs, project=project)
-    events = user_events(inputs.view(), project)
+def next_new_item(workspace: Workspace, recipes: Sequence[str]) -> None:
+    """Five weeks, each with models fitted before it; the lists of all weeks together, a table for each recipe."""
+    opened = replace(workspace.training_inputs(), progress=show)
+    base = None
+    for name in recipes:
+        project = recipe(opened.project_text, name)
+        project = project.model_copy(update={"objective": {"touch": project.objective["touch"]}})
+        print(f"### {name}")
+        with Stopwatch() as watch:
+            ratios = _five_weeks(replace(opened, project=project))
+        print("| | " + " | ".join(f"{m}@10" for m in METRICS) + " |\n" + "|---" * 5 + "|")
+        for one, r in ratios.items():
+            print(f"| {one} | {' | '.join(cell(r.interval(m)) for m in METRICS)} |")
+        print(f"{ratios[PIPELINE].interval('ndcg').n_units:,} users")
+        for row in differences(PIPELINE, ratios, [n for n in ratios if n != PIPELINE], 10):
+            print(statement(row))
+        base = base or ratios[PIPELINE]
+        if ratios[PIPELINE] is not base:
+            beside = f"the {recipes[0]} pipeline"
+            for row in differences(PIPELINE, {PIPELINE: ratios[PIPELINE], beside: base}, [beside], 10):
+                print(statement(row))
+        else:
+            for row in differences("source.transitions", ratios, ["source.als", "source.popular"], 10):
+                print(statement(row))
+        print(f"# {watch}", flush=True)
+
+
+def _five_weeks(inputs: Inputs) -> dict[str, Ratios]:
+    events = user_events(inputs.view(), inputs.project)
     end = int(events.at_E.max()) + 1
     found: dict[str, list[Lists]] = {}
     for week in range(WEEKS):
         start = end - (WEEKS - week) * WEEK
         cut = week_of(start)
         moments = _new_item_moments(inputs, events, start, start + WEEK)
-        walked = measure(inputs, events, cut, moments=moments).walked
-        for name in walked.ranked:
-            found.setdefault(name, []).append(walked.lists(name))
+        measured = measure(inputs, events, cut, moments=moments)
+        walked = measured.walked
+        lists = {name: walked.lists(name) for name in walked.ranked}
+        lists[UNRANKED] = unranked(inputs, measured, events, cut, moments)
+        for name, of_week in lists.items():
+            found.setdefault(name, []).append(of_week)
         n_relevant = sum(len(r) > 0 for r in walked.relevant)
         print(f"week {week + 1}: {n_relevant:,} requests of {len(np.unique(moments.user_R)):,} users", flush=True)
-    ratios = {name: _pooled(parts) for name, parts in found.items()}
-    print("| | " + " | ".join(f"{m}@10" for m in METRICS) + " |\n" + "|---" * 5 + "|")
-    for name, r in ratios.items():
-        print(f"| {name} | {' | '.join(cell(r.interval(m)) for m in METRICS)} |")
-    print(f"{ratios[PIPELINE].interval('ndcg').n_units:,} users")
-    for row in differences(PIPELINE, ratios, [n for n in ratios if n != PIPELINE], 10):
-        print(statement(row))
-    for row in differences("source.transitions", ratios, ["source.als", "source.popular"], 10):
-        print(statement(row))
+    return {name: _pooled(parts) for name, parts in found.items()}
 
 
 def week_of(start: int) -> Spans:
