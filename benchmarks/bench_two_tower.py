@@ -1,6 +1,6 @@
 """two_tower on ml-100k, on validation data: features on and off, cold items, the correction off, shuffled users, speed.
 
-    FEEDWELL_DATA=... python benchmarks/bench_two_tower.py [--only known,cold,speed] [--curves FILE]
+    FEEDWELL_DATA=... python benchmarks/bench_two_tower.py [--only known,cold,speed] [--curves FILE.svg]
 
 Fitted on the first half of each user's time line, judged on the next 30 %; the last 20 % are not touched. One request
 per user, at the first moment that is judged; relevant: what the user then rated 4 or more; what was rated before is
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from _curves import write_curves
 from _project import workspace_of
 from _report import Stopwatch, cpu_s, header
 
@@ -35,6 +36,7 @@ from feedwell.data.interactions import UserEvents, user_events
 from feedwell.data.split import spans
 from feedwell.features import asof
 from feedwell.nn.config import Run
+from feedwell.nn.curves import Curves
 from feedwell.nn.two_tower import Towers
 from feedwell.pipeline.compile import setting_of
 from feedwell.sources import _two_tower_fit
@@ -212,16 +214,16 @@ def tail(task: Task, lists: list[Keys]) -> Any:
     return recall_of([lists[b] for b in rows], [wanted[b] for b in rows])
 
 
-def fitted(bench: Bench, data: Interactions, curves: dict[str, Any], name: str, **options: Any) -> Any:
+def fitted(bench: Bench, data: Interactions, curves: dict[str, Curves], name: str, **options: Any) -> Any:
     part = bench.part(**options)
     with Stopwatch() as watch:
         part.fit(data)
-    curves[name] = part.curves.to_dict()
+    curves[name] = part.curves
     print(f"# {name}: {len(part.curves.train)} epochs, best {part.curves.best}, {watch}", flush=True)
     return part
 
 
-def known(bench: Bench, curves: dict[str, Any], options: dict[str, Any]) -> None:
+def known(bench: Bench, curves: dict[str, Curves], options: dict[str, Any]) -> None:
     task = bench.known()
     full = fitted(bench, task.data, curves, "two_tower", **options)
     rng = np.random.default_rng(0)
@@ -256,7 +258,7 @@ def strangers(task: Task, part: Any) -> None:
     table(bare, rows, "popular")
 
 
-def cold(bench: Bench, curves: dict[str, Any], options: dict[str, Any]) -> None:
+def cold(bench: Bench, curves: dict[str, Curves], options: dict[str, Any]) -> None:
     task = bench.cold()
     assert task.allowed is not None
     full = fitted(bench, task.data, curves, "cold items", **options)
@@ -275,7 +277,7 @@ def cold(bench: Bench, curves: dict[str, Any], options: dict[str, Any]) -> None:
     table(task, rows, "two_tower")
 
 
-def speed(bench: Bench, curves: dict[str, Any], options: dict[str, Any]) -> None:
+def speed(bench: Bench, curves: dict[str, Curves], options: dict[str, Any]) -> None:
     """Training rows a CPU second beside a bare loop over the same network and loss, its tensors in memory."""
     seen: dict[str, Any] = {}
     trained = _two_tower_fit.train
@@ -341,11 +343,11 @@ def main() -> None:
     parser.add_argument("--only", default="known,cold,speed")
     parser.add_argument("--set", nargs="*", default=[])
     parser.add_argument("--grid", nargs="*", default=[], help="try each of these, as in 'temperature=0.2 dropout=0.5'")
-    parser.add_argument("--curves", type=Path, default=None)
+    parser.add_argument("--curves", type=Path, default=None, help="an SVG file of the losses by epoch")
     arguments = parser.parse_args()
     options = options_of(arguments.set)
     print(header(f"two_tower on ml-100k, validation; {options or 'as it comes'}"))
-    curves: dict[str, Any] = {}
+    curves: dict[str, Curves] = {}
     begin = perf_counter()
     with workspace_of("ml-100k", CHANGES) as workspace:
         bench = Bench(workspace)
@@ -357,7 +359,7 @@ def main() -> None:
             print(f"\n## {name}")
             {"known": known, "cold": cold, "speed": speed}[name](bench, curves, options)
     if arguments.curves is not None:
-        arguments.curves.write_text(json.dumps(curves), encoding="utf-8")
+        write_curves(arguments.curves, curves)
     print(f"# {perf_counter() - begin:.0f} s")
 
 
