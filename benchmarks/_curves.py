@@ -36,9 +36,10 @@ def write_curves(path: Path, curves: Mapping[str, Curves]) -> None:
     ]
     for number, (name, found) in enumerate(curves.items()):
         x, y = number % ACROSS * WIDTH, number // ACROSS * (HEIGHT + TITLE)
-        parts.append(f'<g transform="translate({x} {y})"><text class="heading" x="46" y="18">{Markup.escape(name)}</text>')
-        panel = _panel(name, found, scale, not number).replace("<svg ", f'<svg y="{TITLE}" width="{WIDTH}" height="{HEIGHT}" ', 1)
-        parts.append(f"{panel}</g>")
+        heading = f'<text class="heading" x="46" y="18">{Markup.escape(name)}</text>'
+        placed = f'<svg y="{TITLE}" width="{WIDTH}" height="{HEIGHT}" '
+        panel = _panel(name, found, scale, not number).replace("<svg ", placed, 1)
+        parts.append(f'<g transform="translate({x} {y})">{heading}{panel}</g>')
     path.write_text("\n".join([*parts, "</svg>"]) + "\n", encoding="utf-8")
 
 
