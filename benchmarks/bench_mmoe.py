@@ -1,6 +1,6 @@
 """The neural ranker beside trees and beside itself with a part taken away; and how fast it trains and scores.
 
-    FEEDWELL_DATA=... python benchmarks/bench_mmoe.py [ml-100k] [retailrocket] [speed]
+    FEEDWELL_DATA=... python benchmarks/bench_mmoe.py [ml-100k] [retailrocket] [speed] [--curves FILE.svg]
 
 Judged on the candidates of the calibration span (the third of four): sources are fitted on the first, rankers on the
 second, whose last fifth by time decides when to stop. The test span is not read. Intervals are 95 %, paired by user.
@@ -10,7 +10,7 @@ candidates against the matrix products of its layers alone, one thread each.
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _curves import write_curves
 from _project import cell, show, workspace_of
 from _report import Stopwatch, header
 
@@ -31,6 +32,7 @@ from feedwell.data.interactions import user_events
 from feedwell.data.split import spans
 from feedwell.metrics import difference
 from feedwell.metrics.calibration import Calibration, auc_interval
+from feedwell.nn.curves import Curves
 from feedwell.nn.likelihoods import objective_losses
 from feedwell.nn.optim import Optimisers
 from feedwell.pipeline.compile import setting_of
@@ -54,15 +56,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or ["ml-100k", "retailrocket", "speed"]
-    for name in wanted:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("wanted", nargs="*", default=["ml-100k", "retailrocket", "speed"])
+    parser.add_argument("--curves", type=Path, help="an SVG file of the losses by epoch, of the last data set")
+    given = parser.parse_args()
+    for name in given.wanted:
         if name == "speed":
             print(header("mmoe: speed, one thread"))
             speed()
             continue
         print(header(f"mmoe on {name}: the validation span"))
         with workspace_of(name, [('kind = "xgboost"', 'kind = "mmoe"')]) as workspace, Stopwatch() as watch:
-            ablations(workspace.training_inputs().project, *judged_rows(workspace))
+            curves = ablations(workspace.training_inputs().project, *judged_rows(workspace))
+        if given.curves:
+            write_curves(given.curves, curves)
         print(f"# {watch}\n")
 
 
@@ -81,12 +88,13 @@ def judged_rows(workspace: Workspace) -> tuple[Rows, Any]:
     return rows, cut.span(rows.user_N, rows.t_N)
 
 
-def ablations(project: Any, rows: Rows, span_N: Any) -> None:
-    """One line per model and objective, then mmoe minus each, then the curves."""
+def ablations(project: Any, rows: Rows, span_N: Any) -> dict[str, Curves]:
+    """One line per model and objective, then mmoe minus each. Returns the networks' curves."""
     train, judged = (rows.take((span_N == span) & rows.retrieved_N) for span in (LEARN, JUDGE))
     train = train.with_valid(carve_valid(train.ranking, train.t_N))
     print(f"{len(train):,} rows to learn from, {len(judged):,} to judge")
     predicted: dict[str, dict[str, Any]] = {}
+    curves: dict[str, Curves] = {}
     for name, kind, config in [(MMOE, MMOE, {}), (XGBOOST, XGBOOST, {}), *((n, MMOE, c) for n, c in VARIANTS.items())]:
         learned = train.ranking
         if name == "features off":
@@ -100,11 +108,12 @@ def ablations(project: Any, rows: Rows, span_N: Any) -> None:
         predicted[name] = made.predict(judged.ranking)
         told = ""
         if kind == MMOE:
-            c = made.curves
+            c = curves[name] = made.curves
             told = f"train {_rounded(c.train)}, valid {_rounded(c.valid)}, epoch {c.best + 1} kept"
         print(f"# {name}: {watch}; {told}", flush=True)
     for objective in predicted[MMOE]:
         _compare(objective, train, judged, {name: p[objective] for name, p in predicted.items()})
+    return curves
 
 
 def _compare(objective: str, train: Rows, judged: Rows, p_of: dict[str, Any]) -> None:
