@@ -140,7 +140,11 @@ def test_keys_of_a_source_are_set_and_wrong_ones_told(tmp_path):
         ("ease.regularisation=5", "regularisation"),
         ("als.epochs=2", "'als' is not among --sources ease"),
         ("ease", "SOURCE.KEY=VALUE"),
+        ("ease.regularization=others", "'ease.regularization' 'others' does not fit; expected a number"),
+        ("ease.regularisation=5", "did you mean 'regularization'?"),
+        ("ease.k=5", "say it with --k"),
     ]:
         error = recall("--set", text)
-        assert isinstance(error, UsageError)
+        assert isinstance(error, UsageError), error
+        assert "http" not in str(error)
         assert message in str(error)

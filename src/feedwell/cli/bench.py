@@ -104,10 +104,11 @@ def _options(texts: list[str]) -> dict[str, dict[str, Any]]:
         name, _, key = place.strip().partition(".")
         if not (name and key and equals):
             raise UsageError(f"--set '{text}': expected SOURCE.KEY=VALUE, as in ease.regularization=300")
+        keys = found.setdefault(name, {})
         try:
-            found.setdefault(name, {})[key] = tomllib.loads(f"x = {value}")["x"]
+            keys[key] = tomllib.loads(f"x = {value}")["x"]
         except tomllib.TOMLDecodeError:
-            found[name][key] = value.strip()
+            keys[key] = value.strip()
     return found
 
 

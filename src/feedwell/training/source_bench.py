@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from feedwell.core import registry
 from feedwell.core.candidates import Float
@@ -21,6 +22,7 @@ from feedwell.core.errors import DataError, UsageError
 from feedwell.core.needs import HistoryNeed
 from feedwell.core.protocols import Setting, learns
 from feedwell.core.request import History, Keys, Request, UserSide
+from feedwell.pipeline.validation import findings_in
 
 EVENT = "interaction"
 PEAK = "peak_mb = peak resident memory of the process while the source was fitted and evaluated"
@@ -110,9 +112,8 @@ def read_words(path: Path, expected: str) -> list[tuple[int, list[str]]]:
 def make_source(bench: str, name: str, k: int, seed: int, options: Mapping[str, Any] | None = None) -> Any:
     """The source of that name, not fitted; UsageError where its keys are wrong or it cannot take part."""
     part: Any = registry.find("source", name)
-    fixed = {"live": False} if "live" in part.Config.model_fields else {}
+    config = _config(bench, name, part.Config, k, options or {})
     try:
-        config = part.Config(k=k, **fixed, **(options or {}))
         made = part(config, Setting(name=name, seed=seed, event_types=(EVENT,)))
     except ValueError as error:
         raise UsageError(f"{bench}: source '{name}' with k = {k}: {error}") from error
@@ -120,6 +121,26 @@ def make_source(bench: str, name: str, k: int, seed: int, options: Mapping[str, 
         why = "does not learn from sequences, or has no `batch`"
         raise UsageError(f"{bench}: source '{name}' {why}; try popular, als, item_knn")
     return made
+
+
+def _config(bench: str, name: str, model: Any, k: int, options: Mapping[str, Any]) -> Any:
+    """The source's keys: those of the options, and what the measurement itself decides."""
+    fixed: dict[str, Any] = {"k": k, "live": False} if "live" in model.model_fields else {"k": k}
+    if "k" in options:
+        raise UsageError(f"{bench}: '{name}.k' is the length of the lists, the same for every source: say it with --k")
+    if decided := sorted(fixed.keys() & options.keys()):
+        raise UsageError(f"{bench}: '{name}.{decided[0]}' cannot be set: there is no log to follow here")
+    data = {**fixed, **options}
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        told = [
+            f"'{name}.{'.'.join(map(str, one.path))}' {one.message}"
+            + (f"; expected {one.expected}" if one.expected else "")
+            + (f"; did you mean '{one.nearest}'?" if one.nearest else "")
+            for one in findings_in(error, data, model)
+        ]
+        raise UsageError(f"{bench}: {'. '.join(told)}") from None
 
 
 def request_of(history: Keys, needs: Sequence[HistoryNeed], k: int) -> Request:
