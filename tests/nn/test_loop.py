@@ -196,6 +196,15 @@ def test_two_processes_take_the_steps_that_one_takes(tmp_path, started):
     assert curves_two.train == pytest.approx(curves.train, rel=1e-4)
 
 
+def test_two_processes_that_were_killed_end_with_the_same_weights(tmp_path):
+    run_script(tmp_path / "checkpoints", tmp_path, "--broken")
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    steps = [int((resumed / f"steps-{rank}").read_text()) for rank in range(2)]
+    assert steps[0] == steps[1] < 80, "both must go on where the first one's checkpoint stands"
+    assert equal(load_file(resumed / "weights.safetensors"), load_file(whole / "weights.safetensors"))
+    assert Curves.read(resumed / "curves.json") == Curves.read(whole / "curves.json")
+
+
 def test_configuration_refuses_what_makes_no_sense():
     with pytest.raises(ValueError, match="batch_size"):
         LoopConfig(batch_size=0)

@@ -1,13 +1,15 @@
 """A training run for tests that kill it or run it on several processes.
 
-`python training_script.py FOLDER OUT [--slow] [--plain] [--two]`: without chance, `--plain`; on two ranks, `--two`,
-forked after one import of torch, which is what takes long under torchrun.
+`python training_script.py FOLDER OUT [--slow] [--plain] [--two | --broken]`: without chance, `--plain`; on two ranks,
+`--two`, forked after one import of torch, which is what takes long under torchrun; on two ranks once whole and once
+killed and started again, `--broken`.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import time
@@ -67,25 +69,43 @@ def data() -> Data:
     return Data(train=columns(990, 1), valid=columns(300, 2))
 
 
-def main(folder: Path | None, out: Path, *, slow: bool = False, dropout: float = 0.2) -> None:
+def main(
+    folder: Path | None, out: Path, *, slow: bool = False, dropout: float = 0.2, killed_at: int | None = None
+) -> None:
+    """Only the first rank gets the folder, as only one process holds it in a `train`."""
     torch.set_num_threads(1)
     network = made(dropout=dropout)
-    plain = loss_of(network)
+    plain, rank, steps = loss_of(network), os.environ.get("RANK", "0"), [0]
 
     def loss(batch):
+        if steps[0] == killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        steps[0] += network.training
         if slow:
             time.sleep(0.01)
         return plain(batch)
 
-    run = Run(name="test", seed=5, folder=folder, checkpoint_every_s=0.0)
+    run = Run(name="test", seed=5, folder=folder if rank == "0" else None, checkpoint_every_s=0.0)
     curves = fit_network(network, loss, data(), CONFIG, run)
-    if os.environ.get("RANK", "0") == "0":
+    (out / f"steps-{rank}").write_text(str(steps[0]))
+    if rank == "0":
         save_file(network.state_dict(), out / "weights.safetensors")
         curves.write(out / "curves.json")
 
 
-def forked(n: int, run: Callable[[], None]) -> None:
-    """The run on n ranks of this machine, as torchrun would start them."""
+def broken(folder: Path, out: Path) -> int:
+    """On two ranks: all of it to OUT/whole; then killed before step 50, started again, to OUT/resumed."""
+    for name in ("whole", "resumed"):
+        (out / name).mkdir()
+    return (
+        forked(2, partial(main, None, out / "whole"))
+        or not forked(2, partial(main, folder, out / "resumed", killed_at=50))
+        or forked(2, partial(main, folder, out / "resumed"))
+    )
+
+
+def forked(n: int, run: Callable[[], None]) -> int:
+    """The run on n ranks of this machine, as torchrun would start them; the first exit code that is not 0."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -99,7 +119,7 @@ def forked(n: int, run: Callable[[], None]) -> None:
         process.start()
     for process in ranks:
         process.join()
-    sys.exit(max(process.exitcode or 0 for process in ranks))
+    return next((process.exitcode for process in ranks if process.exitcode), 0)
 
 
 if __name__ == "__main__":
@@ -108,4 +128,6 @@ if __name__ == "__main__":
         run = partial(main, None, out, dropout=0.0)
     else:
         run = partial(main, folder, out, slow="--slow" in sys.argv)
-    forked(2, run) if "--two" in sys.argv else run()
+    if "--broken" in sys.argv:
+        sys.exit(broken(folder, out))
+    sys.exit(forked(2, run) if "--two" in sys.argv else run())

@@ -20,6 +20,7 @@ from feedwell import __version__
 from feedwell.core.errors import CorruptArtifact
 from feedwell.nn.config import LoopConfig, Run
 from feedwell.nn.curves import Curves
+from feedwell.nn.ranks import Ranks
 from feedwell.stores.durable import sync_file, write_atomic
 
 _INDEX = "checkpoint.json"
@@ -48,6 +49,34 @@ class Checkpoint:
     network: Tensors
     optimisers: Tensors
     best: Tensors
+
+
+def shared(found: Checkpoint | None, ranks: Ranks) -> Checkpoint | None:
+    """The first process's checkpoint on all processes, None where it has none; what the others bring is not read."""
+    about = ranks.told(None if found is None else _about(found))
+    if about is None:
+        return None
+    network, optimisers, best = (
+        ranks.sent({} if found is None else getattr(found, name)) for name in ("network", "optimisers", "best")
+    )
+    return Checkpoint(**_told(about), network=network, optimisers=optimisers, best=best)
+
+
+def _about(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What is not tensors, for JSON; `_told` reads it."""
+    return {
+        "position": vars(checkpoint.position),
+        "curves": checkpoint.curves.to_dict(),
+        "loss_sum": checkpoint.loss_sum,
+    }
+
+
+def _told(about: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "position": Position(**about["position"]),
+        "curves": Curves.from_dict(about["curves"]),
+        "loss_sum": about["loss_sum"],
+    }
 
 
 def own_folder(run: Run, config: LoopConfig, arrays: Mapping[str, NDArray[Any]]) -> Run:
@@ -84,10 +113,8 @@ class Checkpoints:
         if best >= 0 and best != self._best:
             _save(self._folder / f"best-{best}.safetensors", checkpoint.best)
         about = {
+            **_about(checkpoint),
             "run": self._run,
-            "position": vars(checkpoint.position),
-            "curves": checkpoint.curves.to_dict(),
-            "loss_sum": checkpoint.loss_sum,
             "state": f"state-{done}.safetensors",
             "best": f"best-{best}.safetensors" if best >= 0 else None,
         }
@@ -112,12 +139,10 @@ class Checkpoints:
             best = load_file(self._folder / about["best"]) if about["best"] else {}
         except (OSError, SafetensorError) as error:
             raise CorruptArtifact(f"reading the checkpoint in {self._folder}: {error}; delete the folder") from error
-        curves = Curves.from_dict(about["curves"])
-        self._best = curves.best if best else -1
+        told = _told(about)
+        self._best = told["curves"].best if best else -1
         return Checkpoint(
-            position=Position(**about["position"]),
-            curves=curves,
-            loss_sum=about["loss_sum"],
+            **told,
             network={k[8:]: v for k, v in state.items() if k.startswith("network.")},
             optimisers={k[2:]: v for k, v in state.items() if k.startswith("o.")},
             best=best,

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from feedwell.core.artifact import digest_json
 from feedwell.core.errors import DataError
 from feedwell.core.rng import derive_seed
-from feedwell.nn.checkpoint import Checkpoint, Checkpoints, Position
+from feedwell.nn.checkpoint import Checkpoint, Checkpoints, Position, shared
 from feedwell.nn.columns import Batch, Columns
 from feedwell.nn.config import LoopConfig, Run
 from feedwell.nn.curves import Curves
@@ -187,7 +187,9 @@ class _Loop:
         )
 
     def _resume(self) -> None:
-        found = self._checkpoints.read() if self._checkpoints is not None else None
+        """All processes go on where the first one's checkpoint stands: the others need not have its folder."""
+        reads = self._checkpoints if self._ranks.first else None
+        found = shared(None if reads is None else reads.read(), self._ranks)
         if found is not None:
             self._at, self._curves = found.position, replace(found.curves, world_size=self._ranks.size)
             self._network.load_state_dict(dict(found.network))

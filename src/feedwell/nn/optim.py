@@ -84,10 +84,8 @@ class Optimisers:
         for name, p in self.dense.items():
             found = {key: state.get(f"adamw.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
             if all(value is not None for value in found.values()):
-                # AdamW counts its steps on the CPU.
-                self._adamw.state[p] = {
-                    k: v if k == "step" else v.to(p.device) for k, v in found.items() if v is not None
-                }
+                # Its steps too: fused AdamW counts them where the weights are.
+                self._adamw.state[p] = {key: value.to(p.device) for key, value in found.items() if value is not None}
 
 
 def _table_names(network: nn.Module) -> Iterator[str]:

@@ -5,11 +5,13 @@ Under `torchrun` each process computes its share of every batch; gradients are s
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -49,6 +51,29 @@ class Ranks:
         if self.size > 1:
             for value in (*network.parameters(), *network.buffers()):
                 dist.broadcast(value.data, src=0)
+
+    def told(self, value: Any) -> Any:
+        """The first process's value, which JSON can hold, on all processes; what the others bring is not read."""
+        if self.size == 1:
+            return value
+        text = json.dumps(value).encode() if self.first else b""
+        length = torch.tensor([len(text)], device=self.device)
+        dist.broadcast(length, src=0)
+        bytes_ = torch.tensor(list(text) or [0] * int(length), dtype=torch.uint8, device=self.device)
+        dist.broadcast(bytes_, src=0)
+        return json.loads(bytes(bytes_.tolist()))
+
+    def sent(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The first process's tensors on all processes, on the device of each; what the others bring is not read."""
+        if self.size == 1:
+            return dict(tensors)
+        layout = self.told({name: [str(x.dtype).removeprefix("torch."), *x.shape] for name, x in tensors.items()})
+        found = {}
+        for name, (dtype, *shape) in layout.items():
+            empty = torch.empty(shape, dtype=getattr(torch, dtype), device=self.device)
+            found[name] = tensors[name].to(self.device).contiguous() if self.first else empty
+            dist.broadcast(found[name], src=0)
+        return found
 
     def sum_gradients(self, dense: Iterable[nn.Parameter], tables: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
         """Sums every parameter's gradient over all processes, dense ones as one buffer, sparse ones as rows; returns
