@@ -74,7 +74,7 @@ def write(path: Path, rows: list[dict[str, Any]], rename: dict[str, str] | None 
 def proposed(source: Path, project: Path, **given: str) -> dict[str, Any]:
     """The proposal as read back; it has passed every check of the project file."""
     project.mkdir(exist_ok=True)
-    (project / "feedwell.toml").write_text(propose(source, project, "test", given), encoding="utf-8")
+    (project / "feedwell.toml").write_text(propose(source, project, "test", given).text, encoding="utf-8")
     load_project(project)
     return tomllib.loads((project / "feedwell.toml").read_text(encoding="utf-8"))
 
@@ -152,6 +152,37 @@ def test_events_that_are_empty_or_cannot_be_read_are_said_to_be_so(tmp_path: Pat
         propose(tmp_path, tmp_path, "test")
     assert "empty.csv has user, item, ts, and no rows; not read: cut.parquet: " in str(told.value)
     assert "of at least 3 different ids" in str(told.value)
+
+
+def test_a_file_that_is_named_is_alone_and_what_lies_beside_it_may_be_its_catalog(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write(folder / "stories.csv", catalog())
+    names = {"who": "user", "what": "item"}
+    path = write(folder / "train.csv", visits(users=20), names)
+    write(folder / "test.csv", visits(users=20, seed=1), names)
+    (folder / "later.csv").write_text("user,item,did,at,place\n" + "a,b,c,d,e\n" * 60)
+    project = tmp_path / "project"
+    found = proposed(path, project)
+    assert found["data"]["events"] == str(path)
+    assert found["entity"]["item"]["id"] == "code"
+    text = (project / "feedwell.toml").read_text()
+    assert text.count("files of its form") == 1
+    assert "# 2 more files of its form lie beside train.csv and are left out: name the folder to take them all" in text
+    (folder / "later.csv").unlink()
+    assert [Path(p).name for p in proposed(folder, project)["data"]["events"]] == ["test.csv", "train.csv"]
+    assert "of its form" not in (project / "feedwell.toml").read_text()
+    lone = write(folder / "lone.csv", [{"a": "x", "b": "y"}] * 9)
+    with pytest.raises(DataError) as told:
+        propose(lone, tmp_path, "test")
+    assert "(lone.csv has a, b)" in str(told.value)
+    assert "later.csv" not in str(told.value)
+
+
+def test_times_of_two_forms_are_said_to_be_so(tmp_path: Path) -> None:
+    times = ["2024-01-01T00:00:00Z", "1700000000"]
+    rows = [{"user": f"u{i % 5}", "item": f"i{i % 7}", "ts": times[i % 2]} for i in range(60)]
+    with pytest.raises(DataError, match=r"'ts' has cells of more than one form: of 60, 30 are times .* 30 numbers"):
+        propose(write(tmp_path / "events.csv", rows), tmp_path, "test")
 
 
 def test_a_role_told_is_not_questioned_and_a_wrong_one_named(tmp_path: Path) -> None:

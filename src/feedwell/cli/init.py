@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +13,7 @@ from feedwell.core import registry
 from feedwell.core.errors import UsageError
 from feedwell.data.datasets import Dataset, detect_dataset
 from feedwell.data.datasets._template import FRESH
-from feedwell.data.propose import propose
+from feedwell.data.propose import left_out, propose
 from feedwell.pipeline.project_folder import FILE_NAME, load_project
 
 _ROLES = (
@@ -38,29 +38,33 @@ def command(
     json: JsonOption = False,
 ) -> None:
     path = folder / FILE_NAME
+    result: dict[str, Any] = {"file": str(path), "dataset": ""}
+    beside = ""
     if source is not None:
         if dataset or data:
             raise UsageError("--from looks at any events, --data and --dataset at known sets: give one of them")
-        propose_project(folder, source, _given(column or []), force=force)
-        name = ""
+        n = propose_project(folder, source, _given(column or []), force=force)
+        result |= {"from": str(source), "left_out": n}
+        beside = f"\n{left_out(n, source)}" if n else ""
     else:
         if column:
             raise UsageError("--column goes with --from: in a project file write [data] columns")
-        name = write_project(folder, dataset=dataset, data=data, force=force)
-    result = {"file": str(path), "dataset": name} | ({"from": str(source)} if source else {})
+        result["dataset"] = write_project(folder, dataset=dataset, data=data, force=force)
     where = "" if folder == HERE else f" --project {folder}"
     edit = "read its guesses" if source else "edit it"
-    text = f"wrote {path}\nnext: {edit}, then `feedwell check{where}` and `feedwell ingest{where}`"
+    text = f"wrote {path}{beside}\nnext: {edit}, then `feedwell check{where}` and `feedwell ingest{where}`"
     show(result, lambda out: out.print(text, markup=False), as_json=json)
 
 
-def propose_project(folder: Path, source: Path, given: dict[str, str], *, force: bool = False) -> None:
-    """Writes the project file that the events propose; what it says has passed `check`."""
+def propose_project(folder: Path, source: Path, given: dict[str, str], *, force: bool = False) -> int:
+    """Writes the project file that the events propose; what it says has passed `check`. How many files of the same
+    form lie beside the one that was named, and are left out."""
     path = _free(folder, force=force)
-    text = propose(source, folder, _project_name(folder), given)
+    proposal = propose(source, folder, _project_name(folder), given)
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    path.write_text(proposal.text, encoding="utf-8")
     load_project(folder)
+    return proposal.n_left_out
 
 
 def _given(texts: list[str]) -> dict[str, str]:

@@ -36,7 +36,7 @@ class Column:
     A kind is told by 98 % of the cells; `n_misfits` are not of it.
 
     `values` are all values with their counts, most frequent first, where there are few; `words` the mean number of
-    words of a text, `decimals` the most that a number has.
+    words of a text, `decimals` the most that a number has; `n_times` and `n_numbers` cells can be read as such.
     """
 
     name: str
@@ -48,12 +48,17 @@ class Column:
     high: float | None = None
     decimals: int = 0
     words: float = 1.0
+    n_times: int = 0
+    n_numbers: int = 0
     values: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Files of one form, read as one relation of SQL; `native` columns have a type of their own, others are text."""
+    """Files of one form, read as one relation of SQL; `native` columns have a type of their own, others are text.
+
+    `n_left_out` more files of the form lie beside the one that was named alone.
+    """
 
     files: tuple[SourceFile, ...]
     header: tuple[str, ...]
@@ -61,6 +66,7 @@ class Table:
     columns: Mapping[str, Column]
     relation: str
     native: bool
+    n_left_out: int = 0
 
     @property
     def name(self) -> str:
@@ -83,41 +89,55 @@ class Table:
 def profile_folder(path: Path) -> tuple[list[Table], list[str]]:
     """(the tables of a file's folder or of a folder, what could not be read and why); DataError where none can.
 
-    A file alone means that file first; what lies beside it may be its catalogs.
+    A file means that file alone: others of its form are counted and left out, the rest may be its catalogs.
     """
     if not path.exists():
         raise DataError(f"looking at {path}: it is not there; --from expects a file of events, or a folder with one")
     folder = path if path.is_dir() else path.parent
     found = sorted(p for p in (path.rglob("*") if path.is_dir() else folder.iterdir()) if p.is_file())
-    paths = [p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+    paths = [p for p in found if p == path or not any(part.startswith(".") for part in p.relative_to(folder).parts)]
     if len(paths) > _MOST_FILES:
         raise DataError(
             f"looking at {path}: {len(paths):,} files; expected at most {_MOST_FILES:,}: name a folder below"
         )
-    groups: dict[tuple[Any, ...], list[SourceFile]] = {}
-    headers: dict[tuple[Any, ...], tuple[str, ...]] = {}
+    groups, told = _groups(paths, path, folder)
+    tables = []
+    for (_, header), files in groups.items():
+        named = [file for file in files if file.path == path]
+        try:
+            table = _profile(named or files, header)
+        except duckdb.Error as error:
+            why = str(error).splitlines()[0]
+            if named:
+                raise DataError(f"looking at {path}: {why}") from error
+            told.append(f"{files[0].name}: {why}")
+            continue
+        tables.append(replace(table, n_left_out=len(files) - len(table.files)))
+    if not tables:
+        raise DataError(f"looking at {path}: no file that can be read; expected {' '.join(FORMATS)}. {'; '.join(told)}")
+    return tables, told
+
+
+def _groups(
+    paths: Sequence[Path], wanted: Path, folder: Path
+) -> tuple[dict[tuple[Any, tuple[str, ...]], list[SourceFile]], list[str]]:
+    """((form, header to be declared) → its files, what could not be read and why); `wanted` must be readable."""
+    groups: dict[tuple[Any, tuple[str, ...]], list[SourceFile]] = {}
     told = []
     for one in paths:
         try:
             file, header = _look(one, folder)
+            if one == wanted and not file.columns:
+                raise DataError("it has no columns")
         except (DataError, UnicodeDecodeError) as error:
-            if one == path:
-                raise DataError(f"looking at {path}: {error}") from error
+            if one == wanted:
+                raise DataError(f"looking at {wanted}: {error}") from error
             told.append(f"{one.name}: {str(error).partition(';')[0]}")
             continue
         if file.columns:
-            key = (file.format, file.delimiter, file.columns, suffix_of(one), one.parent)
-            groups.setdefault(key, []).append(file)
-            headers[key] = header
-    tables = []
-    for key, files in groups.items():
-        try:
-            tables.append(_profile(files, headers[key]))
-        except duckdb.Error as error:
-            told.append(f"{files[0].name}: {str(error).splitlines()[0]}")
-    if not tables:
-        raise DataError(f"looking at {path}: no file that can be read; expected {' '.join(FORMATS)}. {'; '.join(told)}")
-    return tables, told
+            form = (file.format, file.delimiter, file.columns, suffix_of(one), one.parent)
+            groups.setdefault((form, header), []).append(file)
+    return groups, told
 
 
 def quoted_name(name: str) -> str:
@@ -232,6 +252,8 @@ def _column(name: str, native: Kind | None, told: Sequence[Any]) -> Column:
         high=high if is_number else None,
         decimals=decimals or 0,
         words=words or 0.0,
+        n_times=times,
+        n_numbers=numbers,
     )
 
 

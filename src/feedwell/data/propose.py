@@ -5,6 +5,7 @@ else it might have been. `propose` looks at the data and writes the text; `propo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from feedwell.core import columns
@@ -20,8 +21,16 @@ from feedwell.data.words import weight_of
 _RESERVED = frozenset(v for k, v in vars(columns).items() if k.isupper()) | {"user", "item"}
 
 
-def propose(source: Path, project: Path, name: str, given: Mapping[str, str] | None = None) -> str:
-    """The text of a project file in folder `project` that reads the events of `source` where they lie.
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """The text of a project file; `n_left_out` files of the events' form lie beside the one that was named."""
+
+    text: str
+    n_left_out: int
+
+
+def propose(source: Path, project: Path, name: str, given: Mapping[str, str] | None = None) -> Proposal:
+    """A project file in folder `project` that reads the events of `source` where they lie.
 
     DataError where no table of events is found, or a role of its columns is missing or ambiguous: it names the key.
     """
@@ -48,15 +57,23 @@ def propose(source: Path, project: Path, name: str, given: Mapping[str, str] | N
         *_objectives(found),
         *parts(found),
     ]
-    return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
+    text = "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
+    return Proposal(text=text, n_left_out=events.n_left_out)
+
+
+def left_out(n: int, source: Path) -> str:
+    """What to say of files of the same form beside the one that was named."""
+    more = "1 more file of its form lies" if n == 1 else f"{n:,} more files of its form lie"
+    return f"{more} beside {source.name} and {'is' if n == 1 else 'are'} left out: name the folder to take them all"
 
 
 def _head(found: Found, source: Path, name: str) -> str:
     b = found.behaviour
+    alone = f"\n{comment(left_out(n, source))}" if (n := found.events.n_left_out) else ""
     return f"""
 # Proposed by feedwell from {said(source.resolve().name)}: every guess says what it was made from and how sure it is.
 # {b.n_events:,} events of {b.n_users:,} users and {b.n_items:,} items over {b.days:.1f} days. Change what you know
-# better; `feedwell check` tells every problem at once, docs/reference/feedwell.toml.md has every key.
+# better; `feedwell check` tells every problem at once, docs/reference/feedwell.toml.md has every key.{alone}
 
 [project]
 name = {quoted(name)}

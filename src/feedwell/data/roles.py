@@ -52,18 +52,31 @@ class Roles:
 
 def event_table(tables: Sequence[Table], wanted: str | None = None, unread: Sequence[str] = ()) -> Table:
     """The table that holds events: one with a time and two columns of ids; with a type rather than without, then the
-    longest. `wanted` is the path of a file that must be among its files; `unread` says what could not be read."""
+    longest. `wanted` is the path of a file that must be it; `unread` says what could not be read."""
     named = [t for t in tables if wanted is not None and any(str(file.path) == wanted for file in t.files)]
     found = [t for t in named or tables if _times(t) and len(_ids(t)) >= 2]
     if not found:
-        told = [f"{t.name} has {', '.join(t.columns)}{'' if t.n_rows else ', and no rows'}" for t in named or tables]
-        told += [f"not read: {line}" for line in unread]
+        told = [_looks(t) for t in named or tables]
+        told += [] if named else [f"not read: {line}" for line in unread]
         raise DataError(
             "no table of events: expected a time and a column each for user and item, of at least"
             f" {_FEWEST_IDS} different ids ({'; '.join(told)}). Write the project with `feedwell init` and name their"
             " columns under [data] columns"
         )
     return max(found, key=lambda t: (_type(t, set()) is not None, t.n_rows))
+
+
+def _looks(table: Table) -> str:
+    """The columns of a table that is none of events, and which has cells of times among others."""
+    text = f"{table.name} has {', '.join(table.columns)}{'' if table.n_rows else ', and no rows'}"
+    for column in table.columns.values():
+        if column.kind == "text" and column.n_times:
+            other = f" and {column.n_numbers:,} numbers" if column.n_numbers else ""
+            text += (
+                f"; '{column.name}' has cells of more than one form: of {column.n:,}, {column.n_times:,} are times as"
+                f" 2026-05-01T12:00:00Z{other}; expected all of them in one"
+            )
+    return text
 
 
 def find_roles(table: Table, given: Mapping[str, str]) -> Roles:
