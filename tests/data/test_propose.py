@@ -178,6 +178,22 @@ def test_a_file_that_is_named_is_alone_and_what_lies_beside_it_may_be_its_catalo
     assert "later.csv" not in str(told.value)
 
 
+def test_short_titles_are_text_and_sets_of_labels_lists(tmp_path: Path) -> None:
+    labels = ["red", "blue", "silk", "warm", "wool", "long"]
+    rows = []
+    for i in range(60):
+        three = [labels[i % 6], labels[(i // 6 + 1 + i) % 6], labels[(i // 2) % 6]]
+        genres = sorted({labels[k] for k in range(6) if (i + 1) >> k & 1})
+        rows.append(
+            {"item": f"x{i}", "title": " ".join(three), "label_line": " ".join(three), "genres": " ".join(genres)}
+        )
+    write(tmp_path / "in" / "log.csv", visits(users=20), {"who": "user", "what": "item"})
+    write(tmp_path / "in" / "things.csv", rows)
+    found = proposed(tmp_path / "in", tmp_path / "project")["entity"]["item"]
+    assert found["columns"] == {"title": "string", "label_line": "string", "genres": "list"}
+    assert found["text"] == ["title"]
+
+
 def test_times_of_two_forms_are_said_to_be_so(tmp_path: Path) -> None:
     times = ["2024-01-01T00:00:00Z", "1700000000"]
     rows = [{"user": f"u{i % 5}", "item": f"i{i % 7}", "ts": times[i % 2]} for i in range(60)]

@@ -15,13 +15,25 @@ from feedwell.data.words import words_of
 
 _LEAST_OVERLAP = 0.5
 _SAMPLE = 5_000
-_TITLES = ("title", "name", "headline", "description", "text", "summary", "caption")
+_TITLES = ("title", "name", "headline", "description", "text", "body", "summary", "caption")
 _MAKERS = ("creator", "author", "artist", "brand", "seller", "publisher", "channel", "merchant", "owner", "studio")
 _KINDS = ("category", "genre", "topic", "section", "department", "class", "subject", "group", "type", "cuisine")
 _BIRTHS = ("created", "published", "release", "released", "uploaded", "upload", "added", "posted", "listed")
 _ENDS = ("expires", "expiry", "expired", "ends", "deadline", "until")
 _STOCK = ("available", "stock", "active", "enabled", "online")
+_LEAST_REUSE = 0.25
+"""Cells divided by blanks are lists only if their words are at most so many per different cell."""
 _LISTED = r"[|;,]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """What cells divide into: parts per cell, different parts in all, the most of a cell; whether any repeats one."""
+
+    mean: float
+    vocabulary: int
+    longest: int
+    repeats: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,20 +197,25 @@ def _is_list(db: duckdb.DuckDBPyConnection, table: Table, column: Column) -> boo
     if column.n_distinct < 3:
         return False
     cell = table.text(column.name)
-    mean, vocabulary, longest = _parts(db, table, cell, _LISTED)
-    if mean < 1.2:
-        mean, vocabulary, longest = _parts(db, table, cell, r"[\s]+")
-    return mean >= 1.2 and vocabulary <= max(40, 0.03 * column.n) and longest <= 12 * max(1.0, mean)
+    parts = _parts(db, table, cell, _LISTED)
+    if parts.mean < 1.2:
+        parts = _parts(db, table, cell, r"[\s]+")
+        # Short prose has few words too, but it repeats them, and has a title's name.
+        few = parts.vocabulary <= _LEAST_REUSE * column.n_distinct
+        if _says(column.name, _TITLES) or parts.repeats or not few:
+            return False
+    return parts.mean >= 1.2 and parts.vocabulary <= max(40, 0.03 * column.n) and parts.longest <= 12 * parts.mean
 
 
-def _parts(db: duckdb.DuckDBPyConnection, table: Table, cell: str, mark: str) -> tuple[float, int, float]:
+def _parts(db: duckdb.DuckDBPyConnection, table: Table, cell: str, mark: str) -> _Parts:
     row = db.execute(
         f"WITH parts AS (SELECT list_filter(string_split_regex({cell}, {quoted_text(mark)}), x -> x <> '') AS p"
         f" FROM {table.relation} WHERE {cell} IS NOT NULL LIMIT 20000)"
         " SELECT (SELECT avg(len(p)) FROM parts), (SELECT count(DISTINCT trim(u)) FROM (SELECT unnest(p) AS u FROM"
-        " parts)), (SELECT max(len(p)) FROM parts)"
+        " parts)), (SELECT max(len(p)) FROM parts), (SELECT bool_or(len(list_distinct(p)) < len(p)) FROM parts)"
     ).fetchone()
-    return (float(row[0] or 0), int(row[1] or 0), float(row[2] or 0)) if row else (0.0, 0, 0.0)
+    mean, vocabulary, longest, repeats = row if row else (0, 0, 0, False)
+    return _Parts(mean=mean or 0.0, vocabulary=vocabulary or 0, longest=longest or 0, repeats=bool(repeats))
 
 
 def _grouping(table: Table, columns: Mapping[str, tuple[str, ColumnType]]) -> tuple[str | None, str | None]:
