@@ -27,7 +27,7 @@ def command(
     days: Annotated[int, typer.Option(min=1, help="Simulated days in a round.")] = _DEFAULT.days_per_round,
     history: Annotated[int, typer.Option(min=2, help="Days of history before round 1.")] = _DEFAULT.history_days,
     factor: Annotated[float, typer.Option(help="The world's size; 1 is the demo's.")] = _DEFAULT.factor,
-    plot: Annotated[Path | None, typer.Option(help="Write the picture to this SVG file.")] = None,
+    plot: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the picture to this SVG file.")] = None,
     json: JsonOption = False,
 ) -> None:
     if plot is not None and not plot.parent.is_dir():
@@ -38,10 +38,10 @@ def command(
         with progress(quiet=json) as advance:
             found.append(workspace.simulate(plan, number, progress=advance))
     judged = verdict(found)
-    if plot is not None:
-        plot.write_text(svg(judged), encoding="utf-8")
     result = judged.to_dict() | {"simulations": [s.to_dict() for s in found]}
     show(result, lambda out: print_verdict(out, judged), as_json=json)
+    if plot is not None:
+        plot.write_text(svg(judged), encoding="utf-8")
 
 
 def print_verdict(out: Console, judged: Verdict) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,7 +32,7 @@ class Plan:
             if getattr(self, name) < least:
                 raise UsageError(f"a simulation's {name} is {getattr(self, name)}, expected at least {least}")
         preset(self.preset)  # a UsageError names the presets that there are
-        if not self.factor > 0:
+        if not (math.isfinite(self.factor) and self.factor > 0):
             raise UsageError(f"a simulation's factor is {self.factor}, expected a positive number")
 
     @property

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from feedwell.core.clock import HOUR
 from feedwell.core.durations import parse_duration
+from feedwell.core.errors import UsageError
 from feedwell.core.project import SplitSection
 from feedwell.data.world import Action, WorldConfig, WorldHistory, sections
 from feedwell.jobs.plan import Plan
@@ -21,6 +22,7 @@ from feedwell.jobs.plan import Plan
 FOLDER = "world"
 _QUICK, _SLOW = "2h", "12h"
 """Attribution windows: of what people do at once, and of what they do later that day."""
+_RELEVANT = "click"
 LEAST_POSITIVES = 15
 """An outcome rarer than this in the history is no objective: its head would be noise times a large weight, and the gate
 on the refit's labels would refuse most releases."""
@@ -43,13 +45,18 @@ def with_expiry(items: pa.Table, config: WorldConfig) -> pa.Table:
 
 
 def project_text(plan: Plan, events: pa.Table) -> str:
-    """`feedwell.toml` for a history of those events."""
+    """`feedwell.toml` for a history of those events; UsageError where they are too few to learn from."""
     config = plan.world
     on_items: list[Action] = []
     for action in config.actions:
         follows = action.after == "view" or action.after in (a.name for a in on_items)
         if action.object == "item" and follows and learnable(action, events):
             on_items.append(action)
+    if all(action.name != _RELEVANT for action in on_items):
+        raise UsageError(
+            f"a simulated world of {config.n_users} users and {config.n_items_at_start} items (factor {plan.factor:g})"
+            f" is too small: its {plan.history_days} days have too few {_RELEVANT}s to learn from; try a larger factor"
+        )
     return "".join(
         [
             sections.tables(config, FOLDER, expires=True),
@@ -59,7 +66,7 @@ def project_text(plan: Plan, events: pa.Table) -> str:
             *(_rates(action.name) for action in on_items[:2]),
             _FEATURES,
             _FOLLOWS if sections.has_follows(config) else "",
-            _PARTS.format(learn_from=plan.learn_from, min_users=max(5, plan.judge_on // 6)),
+            _PARTS.format(relevant=_RELEVANT, learn_from=plan.learn_from, min_users=max(5, plan.judge_on // 6)),
         ]
     )
 
@@ -79,6 +86,8 @@ def _paged(events: pa.Table) -> pa.Table:
 def learnable(action: Action, events: pa.Table) -> bool:
     """Whether the history says enough of an outcome: it happened often, and where the first ranker learns, what it is
     `given` happened early enough for its window to close there."""
+    if not len(events):
+        return False
     ts_E = np.sort(events["ts"].to_numpy())
     first, beyond = np.cumsum(SplitSection().fractions)[:2]
     start, end = (ts_E[round(share * (len(ts_E) - 1))] for share in (first, beyond))
@@ -210,7 +219,7 @@ max_requests = {learn_from}
 
 [evaluate]
 k = 10
-relevant = "click"
+relevant = "{relevant}"
 horizon = "12h"
 bootstrap = 200
 
