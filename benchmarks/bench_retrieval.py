@@ -36,7 +36,19 @@ from feedwell.training.source_bench import make_source
 FOLDER = Path(os.environ.get("FEEDWELL_DATA", ROOT / "../shared/data")) / "amazon-cds"
 ANCHOR = {"recall@20": 0.1622, "ndcg@20": 0.1043}
 K = 20
-SETTINGS: dict[str, dict[str, Any]] = {"ease": {"regularization": 100.0}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "ease": {"regularization": 100.0},
+    "als": {"embedding_dim": 512, "unobserved_weight": 0.001, "regularization": 0.01, "epochs": 8},
+    "two_tower": {
+        "context": "others",
+        "history": 30,
+        "embedding_dim": 128,
+        "temperature": 0.1,
+        "batch_size": 2048,
+        "table_learning_rate": 0.05,
+        "epochs": 15,
+    },
+}
 """Chosen by --choose; what is not named are defaults."""
 _NEEDED_GIB = 8
 _USERS = 8_000
@@ -47,14 +59,28 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
         "user_exponent": [0.0, 0.5],
         "shrinkage": [0.0, 10.0],
     },
-    "als": {"embedding_dim": [64, 128, 256], "regularization": [0.003, 0.01]},
+    "als": {
+        "unobserved_weight": [0.0003, 0.001, 0.003, 0.01],
+        "embedding_dim": [128, 256, 512],
+        "regularization": [0.003, 0.01],
+        "epochs": [8],
+    },
+    "two_tower": {
+        "context": ["others"],
+        "history": [30],
+        "embedding_dim": [64, 128],
+        "temperature": [0.1, 0.2],
+        "batch_size": [2048],
+        "table_learning_rate": [0.05],
+        "epochs": [15],
+    },
     "ease": {"regularization": [25.0, 50.0, 100.0, 200.0, 400.0], "max_items": [8000]},
 }
 
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    asked.add_argument("--sources", default="popular,item_knn,als,ease")
+    asked.add_argument("--sources", default="popular,item_knn,als,ease,two_tower")
     asked.add_argument("--choose", action="store_true")
     asked.add_argument("--pruning", action="store_true")
     asked.add_argument("--items", type=int, default=40_000)
