@@ -148,7 +148,10 @@ class Histories:
 
 
 class Loss:
-    """A step's sampled softmax: the batch's own items and a uniform sample of the catalog as negatives."""
+    """A step's sampled softmax: the batch's own items and a uniform sample of the catalog as negatives.
+
+    It computes where its batch lies: what it knows of items and events moves there with the first one.
+    """
 
     def __init__(
         self, config: TwoTower.Config, network: Network, items: Items, events: Events, samples: Columns
@@ -168,10 +171,18 @@ class Loss:
         self._met = torch.unique(self.row_E)
         self._place_L = torch.log2(torch.arange(1, config.history + 1).float()).long().clamp(max=PLACES - 1)
 
+    def to(self, device: torch.device) -> None:
+        """All tensors move there; the network is the loop's to move."""
+        if self.row_E.device != device:
+            for name, value in list(vars(self).items()):
+                if isinstance(value, Tensor):
+                    setattr(self, name, value.to(device))
+
     def __call__(self, batch: Batch) -> Tensor:
+        self.to(batch["self"].device)
         row_M = self._columns(self.row_E[batch["self"]])
         item_MD = self.network.item(self._ids(row_M), self.static_IS[row_M], self.category_IC[row_M])
-        log_q_M = torch.zeros(len(row_M))
+        log_q_M = torch.zeros(len(row_M), device=row_M.device)
         if self._config.log_q:
             n_uniform = len(row_M) - len(batch["self"])
             log_q_M = torch.log(len(batch["self"]) * self.share_I[row_M] + n_uniform / len(self._met))
@@ -188,13 +199,13 @@ class Loss:
         """The items' own embeddings. Both towers must do without some: that is how they meet an item that is new."""
         id_X = self.id_I[row_X]
         if self.network.training and self._config.id_dropout:
-            id_X = id_X.masked_fill(torch.rand(id_X.shape) < self._config.id_dropout, 0)
+            id_X = id_X.masked_fill(torch.rand(id_X.shape, device=id_X.device) < self._config.id_dropout, 0)
         return id_X
 
     def histories(self, batch: Batch) -> Histories:
         """What the samples' users did before them, the newest first; or beside them, in no order."""
         start_B1, stop_B1 = batch["start"][:, None], batch["stop"][:, None]
-        step_1L = torch.arange(self._config.history)[None]
+        step_1L = torch.arange(self._config.history, device=start_B1.device)[None]
         if self._config.context == "past":
             at_BL = stop_B1 - 1 - step_1L
             there_BL, at_BL = at_BL >= start_B1, at_BL.clamp(min=0)
@@ -204,7 +215,8 @@ class Loss:
         else:
             # A list longer than L is seen through any stretch of it, round its end.
             n_B1 = (stop_B1 - start_B1).clamp(min=1)
-            at_BL = start_B1 + ((torch.rand(n_B1.shape) * n_B1).long() + step_1L) % n_B1
+            from_B1 = (torch.rand(n_B1.shape, device=n_B1.device) * n_B1).long()
+            at_BL = start_B1 + (from_B1 + step_1L) % n_B1
             there_BL, age_BL = (step_1L < n_B1).expand(at_BL.shape), torch.zeros_like(at_BL)
             place_BL = age_BL
         row_BL = self.row_E[at_BL]
@@ -213,7 +225,8 @@ class Loss:
 
     def _columns(self, row_B: Tensor) -> Tensor:
         """The rows' own items, then the uniform sample (Yang et al. 2020: mixed negatives)."""
-        return torch.cat([row_B, self._met[torch.randint(len(self._met), (self._config.negatives,))]])
+        drawn = torch.randint(len(self._met), (self._config.negatives,), device=row_B.device)
+        return torch.cat([row_B, self._met[drawn]])
 
 
 def _towers(network: Network) -> Towers:
@@ -224,7 +237,9 @@ def _towers(network: Network) -> Towers:
 @torch.no_grad()
 def _require_parity(network: Network, towers: Towers, loss: Loss, samples: Columns) -> None:
     """CheckFailed when what serving computes is not what was trained."""
-    network.eval().to("cpu")
+    cpu = torch.device("cpu")
+    network.eval().to(cpu)
+    loss.to(cpu)
     rows = torch.arange(min(256, len(loss.id_I)))
     of_item = loss.id_I[rows], loss.static_IS[rows], loss.category_IC[rows]
     batch = samples.take(torch.arange(min(64, samples.n_rows)))
