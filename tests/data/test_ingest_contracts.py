@@ -203,6 +203,17 @@ def test_lists_are_divided_by_what_they_contain(cell, parts):
     assert read_list(cell) == parts
 
 
+def test_a_row_without_an_id_names_the_key_that_stands_in_its_place():
+    named = PROJECT.model_copy(update={"entity": {"item": EntitySection(id="item", columns={"price": "float"})}})
+    contract = RowContract(named, "item")
+    told = contract({"item_id": "i1", "price": 1}, NOW)
+    assert told == "item is missing: the row has 'item_id' in its place, but the id's key is 'item'"
+    assert "'Item' in its place" in str(contract({"Item": "i1"}, NOW))
+    assert contract({"price": 1}, NOW) == "item is missing"
+    assert contract({"item": None, "item_id": "i1"}, NOW) == "item is missing"
+    assert contract.undeclared({"item": "i1", "price": 1, "prize": 2, "gone": None}) == {"prize"}
+
+
 def test_a_row_that_is_too_large_is_refused():
     found = RowContract(PROJECT, "item")({"id": "i", "text": "x" * 70_000}, NOW)
     assert found == "the row is larger than 65536 bytes"

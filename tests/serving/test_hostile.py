@@ -81,6 +81,15 @@ def test_rows_of_any_depth_get_an_answer(servers: Callable[..., Server], depth: 
             assert server.call("PUT" if "items" in url else "POST", url, content=rows).status_code in (200, 422)
 
 
+def test_an_undeclared_column_is_kept_and_named(servers: Callable[..., Server]) -> None:
+    server = servers(stocked=False)
+    rows = [{"item_id": "a", "titel": "x"}, {"item_id": "b", "titel": "y"}, {"titel": "no id"}]
+    answer = server.put("/v1/items", json=rows).json()
+    assert answer["accepted"] == 2
+    assert answer["undeclared_columns"] == {"titel": 2}
+    assert "undeclared_columns" not in server.put("/v1/items", json={"item_id": "a"}).json()
+
+
 def test_an_undeclared_event_type_is_stored_and_named(servers: Callable[..., Server]) -> None:
     server = servers(stocked=False)
     rows = [{"type": kind, "user": "u", "item": "i"} for kind in ("view", "veiw", "veiw")]

@@ -5,6 +5,7 @@ One checker for HTTP and for catalog files; event files are checked by the same 
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -139,6 +140,10 @@ class RowContract:
         self._theirs = {self.section.rename.get(name, name): name for name in self.types}
         self._theirs |= {theirs: ours for ours, theirs in self.section.rename.items()}
         self._id_names = id_names(self.section, entity)
+        sources = [section.source or "" for section in project.entity.values()]
+        named = {*self.section.text, self.section.group, self.section.valid_from}
+        named |= {source.partition(".")[2] for source in sources if source.startswith(f"{entity}.")}
+        self._declared = {*self._theirs, *self._id_names, *named}
 
     def __call__(self, row: Mapping[str, Any], now: int, *, dated: bool = True) -> RawEvent | str:
         """The catalog event, or why the row is refused. `dated`: available since `valid_from`, or 0 without one."""
@@ -152,7 +157,7 @@ class RowContract:
     def _read(self, row: Mapping[str, Any], now: int, dated: bool) -> RawEvent:
         id_name = next((name for name in self._id_names if row.get(name) not in (None, "")), None)
         if id_name is None:
-            raise ValueError(f"{self._id_names[0]} is missing")
+            raise ValueError(self._no_id(row))
         since = 0
         if dated and self.section.valid_from:
             cell = row.get(self.section.valid_from)
@@ -181,6 +186,20 @@ class RowContract:
             ids={self.entity: read_id(id_name, row[id_name])},
             payload=payload,
         )
+
+    def _no_id(self, row: Mapping[str, Any]) -> str:
+        """That a row has no id; and which of its keys looks like one, under a name that is not declared."""
+        wanted = self._id_names[0]
+        usual = {f"{self.entity}_id", "id", self.entity}
+        near = [name for name in row if name in usual - set(self._id_names)]
+        near += difflib.get_close_matches(wanted, [name for name in row if name not in self._theirs], n=1, cutoff=0.7)
+        if any(name in row for name in self._id_names) or not near:
+            return f"{wanted} is missing"
+        return f"{wanted} is missing: the row has {near[0]!r:.60} in its place, but the id's key is '{wanted}'"
+
+    def undeclared(self, row: Mapping[str, Any]) -> set[str]:
+        """The keys of a row that the project declares no column for: kept for display as they came."""
+        return {name for name, cell in row.items() if cell is not None and name not in self._declared}
 
 
 def declared_types(section: EntitySection) -> dict[str, ColumnType]:

@@ -11,6 +11,7 @@ from feedwell.core.event import MAX_ID_BYTES
 from feedwell.pipeline.cursor import MAX_PAGES
 from feedwell.pipeline.path import MAX_AMONG, MAX_EXCLUDE, MAX_N, SURFACE
 from feedwell.serving.bodies import MAX_CURSOR, MAX_ROWS, REQUEST_ID, ErrorAnswer
+from feedwell.serving.fallback import PROBLEMS_LISTED
 
 _LARGEST = sys.float_info.max
 MAX_NAMES = 10_000
@@ -120,6 +121,9 @@ class AppendAnswer(BaseModel):
     idempotent: bool = Field(description="Whether the same body once more would change nothing.")
     unknown_types: dict[Name, Count] | None = Field(
         None, max_length=MAX_ROWS, description="Undeclared event types and their rows: stored, but read by nothing."
+    )
+    undeclared_columns: dict[Name, Count] | None = Field(
+        None, max_length=PROBLEMS_LISTED, description="Undeclared columns and their rows: kept for display only."
     )
 
 

@@ -154,7 +154,7 @@ def _add_writes(app: FastAPI, runtime: Runtime) -> None:
             responses=answers(AppendAnswer, s422=RowsRefused),
         )
         async def rows(request: Request) -> Response:
-            return await asyncio.to_thread(append, runtime, await request.body(), key, check)
+            return await asyncio.to_thread(append, runtime, await request.body(), key, check, check_row.undeclared)
 
     put("item", "items")
     put("user", "users")

@@ -20,12 +20,17 @@ from feedwell.serving.runtime import Runtime
 Check = Callable[[Any, int], RawEvent | str]
 """(row, now µs) → the event, or why it is refused."""
 
+Undeclared = Callable[[Mapping[str, Any]], set[str]]
+"""A catalog row → its columns that the project does not declare."""
 
-def append(runtime: Runtime, body: bytes, key: str, check: Check) -> Response:
+
+def append(runtime: Runtime, body: bytes, key: str, check: Check, undeclared: Undeclared | None = None) -> Response:
     """What became of the rows: 200 with a reason for each refused one, 422 only if none was good.
 
     `unknown_types`, where there are any: undeclared event types and how many rows have each. They are stored, but no
     feature or label reads them: more often than not it is a typing error.
+
+    `undeclared_columns`, where there are any: the same of a catalog row's columns, kept for display only.
 
     `idempotent`: whether the same body once more would change nothing (every event has an id, or is a catalog row).
     """
@@ -50,6 +55,10 @@ def append(runtime: Runtime, body: bytes, key: str, check: Check) -> Response:
     if unknown := _unknown_types(runtime, events):
         answer["unknown_types"] = unknown
         runtime.telemetry.count("rows_of_unknown_type", sum(unknown.values()), kind=key)
+    if undeclared is not None:
+        good = [row for row, event in zip(rows, checked, strict=True) if isinstance(event, RawEvent)]
+        if columns := Counter(name[:1_000] for row in good for name in undeclared(row)):
+            answer["undeclared_columns"] = dict(columns.most_common(PROBLEMS_LISTED))
     if events or not rows:
         return json_response(answer)
     return json_response(_nothing_accepted(key, errors) | answer, 422)
