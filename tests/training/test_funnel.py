@@ -31,15 +31,16 @@ def funnel():
 
 def test_every_candidate_and_everything_wanted_is_accounted_for(funnel):
     rows = {row.step: row for row in funnel.rows()}
-    assert list(rows) == ["retrieved", "filter.seen", NOT_SELECTED, "shown"]
+    assert list(rows) == ["retrieved", "filter.seen", "scored", NOT_SELECTED, "shown"]
     assert {step: round(row.candidates * 3) for step, row in rows.items()} == {
         "retrieved": 8,
         "filter.seen": 1,
+        "scored": 7,
         NOT_SELECTED: 3,
         "shown": 4,
     }
     assert {step: row.wanted * 4 for step, row in rows.items()} == pytest.approx(
-        {"retrieved": 3, "filter.seen": 0, NOT_SELECTED: 1, "shown": 2}
+        {"retrieved": 3, "filter.seen": 0, "scored": 3, NOT_SELECTED: 1, "shown": 2}
     )
 
 

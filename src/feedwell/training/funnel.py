@@ -17,7 +17,7 @@ from feedwell.metrics import Interval, Ratios
 from feedwell.pipeline.ask import Answer
 from feedwell.training.report import FunnelRow, SourceRow
 
-RETRIEVED, SHOWN, ALL_SOURCES = "retrieved", "shown", "all sources together"
+RETRIEVED, SCORED, SHOWN, ALL_SOURCES = "retrieved", "scored", "shown", "all sources together"
 
 
 @dataclass
@@ -56,13 +56,17 @@ class Funnel:
         self.found_R.append(found)
 
     def rows(self) -> tuple[FunnelRow, ...]:
-        """Retrieved, what each step took away in the order of the flow, shown; none without requests."""
+        """Retrieved, what each step took away in the order of the flow, scored (what reached the slate), what the slate
+        left, shown; none without requests."""
         n, wanted = len(self.user_R), max(1, sum(self.n_wanted_R))
         between = [reason for reason in self.went if reason not in (RETRIEVED, SHOWN, NOT_SELECTED)]
         last = [NOT_SELECTED] if NOT_SELECTED in self.went else []
+        went, wanted_went = (
+            {**counts, SCORED: counts[NOT_SELECTED] + counts[SHOWN]} for counts in (self.went, self.wanted_went)
+        )
         return tuple(
-            FunnelRow(step=step, candidates=self.went[step] / n, wanted=self.wanted_went[step] / wanted)
-            for step in ([RETRIEVED, *between, *last, SHOWN] if n else [])
+            FunnelRow(step=step, candidates=went.get(step, 0) / n, wanted=wanted_went.get(step, 0) / wanted)
+            for step in ([RETRIEVED, *between, SCORED, *last, SHOWN] if n else [])
         )
 
     def sources(self, bootstrap: int) -> tuple[SourceRow, ...]:

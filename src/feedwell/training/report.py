@@ -144,8 +144,9 @@ class SliceRow(Report):
 
 @dataclass(frozen=True, kw_only=True)
 class FunnelRow(Report):
-    """One step from candidates to slates: "retrieved", what took some away ("filter.seen", "cut.light", "not
-    selected"), "shown". `candidates` is a mean per request, `wanted` a share of all that users wanted."""
+    """One step from candidates to slates: "retrieved", what took some away ("filter.seen", "cut.light"), "scored", what
+    the slate took away ("not selected"), "shown". `candidates` is a mean per request, `wanted` a share of all that
+    users wanted."""
 
     step: str
     candidates: float

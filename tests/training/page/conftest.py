@@ -169,6 +169,7 @@ EVALUATION = EvaluateReport(
         FunnelRow(step="retrieved", candidates=213.0, wanted=0.43),
         FunnelRow(step="filter.seen", candidates=31.0, wanted=0.02),
         FunnelRow(step="cut.light", candidates=82.0, wanted=0.04),
+        FunnelRow(step="scored", candidates=100.0, wanted=0.37),
         FunnelRow(step="not selected", candidates=90.0, wanted=0.24),
         FunnelRow(step="shown", candidates=10.0, wanted=0.13),
     ),

@@ -61,12 +61,14 @@ def test_the_funnel_counts_down_to_what_is_shown(page):
         ("retrieved", near(213)),
         ("after the seen filter", near(182)),
         ("after the light cut", near(100)),
+        ("scored", near(100)),
         ("shown", near(10)),
     ]
     assert [(line.label, line.bars["bar wanted"]) for line in page.lines("wanted")] == [
         ("retrieved", near(0.43)),
         ("after the seen filter", near(0.41)),
         ("after the light cut", near(0.37)),
+        ("scored", near(0.37)),
         ("shown", near(0.13)),
     ]
     assert page.title("wanted") == "43 % of what users wanted is retrieved, 13 % is shown"

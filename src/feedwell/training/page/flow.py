@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from feedwell.training.funnel import ALL_SOURCES, RETRIEVED, SHOWN
+from feedwell.training.funnel import ALL_SOURCES, RETRIEVED, SCORED, SHOWN
 from feedwell.training.page.charts import SHARES, Scale, axis, bars
 from feedwell.training.page.content import Content, value_of
 from feedwell.training.page.figure import Figure, Row, Table
 from feedwell.training.page.words import MISSING, count, share, system_name
 from feedwell.training.report import SourceRow
 
+_LEVELS = (RETRIEVED, SCORED, SHOWN)
+"""Steps that say how many there are; the others say how many they take away."""
 _PERCENT = [share(v) for v in SHARES.ticks]
 
 
@@ -21,10 +23,10 @@ def funnel(content: Content) -> Figure | None:
     scale, left = Scale.over([first]), first
     rows = []
     for step in steps:
-        if step.step not in (RETRIEVED, SHOWN):
+        if step.step not in _LEVELS:
             left -= step.candidates
-        name, note = _step(step.step), "" if step.step in (RETRIEVED, SHOWN) else _taken(count(step.candidates))
-        at = step.candidates if step.step in (RETRIEVED, SHOWN) else left
+        name, note = _step(step.step), "" if step.step in _LEVELS else _taken(count(step.candidates))
+        at = step.candidates if step.step in _LEVELS else left
         if step.step != "not selected":
             rows.append(Row(label=name, mark=bars(scale, [(at, "ours")]), value=count(at), note=note))
     return Figure(
@@ -49,7 +51,7 @@ def wanted(content: Content) -> Figure | None:
         return None
     rows, left = [], steps[0].wanted
     for step in steps:
-        inner = step.step not in (RETRIEVED, SHOWN)
+        inner = step.step not in _LEVELS
         left -= step.wanted if inner else 0.0
         at = left if inner else step.wanted
         if step.step != "not selected":
