@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from feedwell.nn import checkpoint
-from feedwell.nn.checkpoint import own_folder
+from feedwell.nn.checkpoint import Checkpoint, Checkpoints, Position, own_folder
 from feedwell.nn.config import LoopConfig, Run
+from feedwell.nn.curves import Curves
 
 CONFIG = LoopConfig(epochs=3)
 DATA = {"x": np.arange(6.0).reshape(2, 3), "ids": np.array([4, 7]), "none": np.empty((0, 2)), "kinds": np.array(["a"])}
@@ -45,3 +47,18 @@ def test_whatever_differs_makes_another(monkeypatch):
 
 def test_without_a_folder_there_is_none():
     assert folder(run=replace(RUN, folder=None)) is None
+
+
+def test_what_a_kill_left_half_written_goes_with_the_next_checkpoint(tmp_path):
+    state = {"w": torch.ones(2)}
+    for left in (".tmpA1b2C3", ".checkpoint.json.17.tmp"):
+        (tmp_path / left).write_bytes(b"half")
+    (tmp_path / "notes.txt").write_text("another's")
+    checkpoint = Checkpoint(
+        position=Position(done=4), curves=Curves(), loss_sum=1.5, network=state, optimisers={}, best={}
+    )
+    Checkpoints(tmp_path, "run").write(checkpoint)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.json", "state-4.safetensors", "notes.txt"}
+    found = Checkpoints(tmp_path, "run").read()
+    assert found.position.done == 4
+    assert torch.equal(found.network["w"], state["w"])

@@ -105,6 +105,9 @@ class Checkpoints:
 
     def write(self, checkpoint: Checkpoint) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
+        # A process that was killed while it wrote left safetensors' file (.tmpXXXXXX) or the index's.
+        for path in (*self._folder.glob(".tmp*"), *self._folder.glob(f".{_INDEX}.*.tmp")):
+            path.unlink()
         done, best = checkpoint.position.done, checkpoint.curves.best if checkpoint.best else -1
         state = {f"network.{k}": v for k, v in checkpoint.network.items()}
         _save(
