@@ -117,7 +117,9 @@ class TwoTower:
         history: int = fit(50, ge=1, le=512)
         """The user's last items that count."""
         context: Literal["past", "others"] = fit("past")
-        """Trained to find an item from what its user did before it, or from all else, for lists without an order."""
+        """Trained to find an item from what its user did before it, or from all else, for lists without an order.
+
+        With "others" early stopping watches events that other samples have seen as context: its loss is too low."""
         repeats: bool = fit(False)
         """Whether a user's second event on an item is one to learn from; else the first alone."""
         embed: str = fit("text")
