@@ -22,6 +22,7 @@ def test_the_callers_items_are_ranked_recorded_and_explained(servers: Callable[.
     answer = ranked(server, ["i3", "i9", "never seen", "i3", "i5"], explain=True)
     assert {item["item_id"] for item in answer["items"]} == {"i3", "i9", "i5"}
     assert answer["unknown"] == ["never seen"]
+    assert answer["short"].endswith(": the caller brought 3 that are known")
     assert answer["explain"]["counts"]["duplicates: caller"] == 1
     assert server.get(f"/v1/explain/{answer['request_id']}").json() == answer["explain"]
     assert [slot["sources"] for slot in answer["explain"]["slots"]] == [["caller"]] * 3

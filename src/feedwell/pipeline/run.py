@@ -96,8 +96,8 @@ def _answered(pipeline: Pipeline, ranked: Ranked, notes: Notes) -> Answer:
     ask, request, pool = ranked.ask, ranked.request, ranked.pool
     with notes.stage("slate"):
         slate, draws = _slate(pipeline, request, ask, pool.live, ranked.shown, notes)
-    if ask.brought is not None and not len(slate.rows_n):
-        slate = replace(slate, short=_NONE_PASSES if len(ask.brought.keys_N) else _NONE_KNOWN)
+    if ask.brought is not None and slate.short:
+        slate = replace(slate, short=_short(request, len(ask.brought.keys_N), slate))
     chosen_N = np.zeros(len(pool.live), np.bool_)
     chosen_N[slate.rows_n] = True
     done = pool.keep(chosen_N, NOT_SELECTED).all
@@ -264,6 +264,15 @@ def _columns_of(name: str, part: Any, request: Request, live: Candidates, notes:
     with Contained(partial(notes.failed, name)), notes.stage(name):
         return sound_columns(name, part(request, live), len(live), notes)
     return {}
+
+
+def _short(request: Request, n_brought: int, slate: Slate) -> str:
+    """Why there are fewer of the caller's items than asked for."""
+    n = len(slate.rows_n)
+    if not n:
+        return _NONE_PASSES if n_brought else _NONE_KNOWN
+    everything = n + len(request.prefix) == n_brought
+    return f"{n} of {request.n}: the caller brought {n_brought} that are known" if everything else slate.short
 
 
 def _slate(
