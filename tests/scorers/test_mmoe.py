@@ -274,6 +274,7 @@ def test_items_have_vectors_from_so_many_people_on():
     assert known(rows.group_N % 3, 7, 9, item_min_users=2) == [7, 9]
     assert known(rows.group_N % 3, 7, 9, item_min_users=4) == []
     assert known(rows.group_N % 3, 7, 9, item_min_users=2, history=0) == [7]
+    assert known(rows.group_N % 3, 7, -1, item_min_users=4) == [], "an event about no item counts for none"
     assert known(1 + held, 7, 9, item_min_users=2) == [], "who is held back is as new as a request"
 
 

@@ -220,6 +220,8 @@ def items_of_many(rows: RankingRows, histories: Histories, least: int) -> Keys:
     own_E = here_R[of_E]  # `take` leaves histories as they are: those of other requests do not count
     item_P = np.concatenate([rows.item_N, histories.keys_E[own_E]])
     user_P = np.concatenate([rows.user_N, user_R[of_E[own_E]]])
+    known_P = item_P >= 0  # a follow of a creator names no item
+    item_P, user_P = item_P[known_P], user_P[known_P]
     size = int(item_P.max(initial=0)) + 1
     items, users = np.unique(np.unique(user_P * size + item_P) % size, return_counts=True)
     return items[users >= least]
