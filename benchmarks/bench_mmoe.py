@@ -5,7 +5,7 @@
 Judged on the candidates of the calibration span (the third of four): sources are fitted on the first, rankers on the
 second, whose last fifth by time decides when to stop. The test span is not read. Intervals are 95 %, paired by user.
 Speed: training rows/s against the same network and optimisers in a bare loop over tensors in memory; `score()` of 500
-candidates against the matrix products of its layers alone, one thread each.
+candidates against the matrix products of its layers alone, in PyTorch and in ONNX Runtime, one thread each.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from _curves import write_curves
 from _project import cell, show, workspace_of
@@ -33,6 +34,7 @@ from feedwell.data.split import spans
 from feedwell.metrics import difference
 from feedwell.metrics.calibration import Calibration, auc_interval
 from feedwell.nn.curves import Curves
+from feedwell.nn.inference import Graph
 from feedwell.nn.likelihoods import objective_losses
 from feedwell.nn.optim import Optimisers
 from feedwell.pipeline.compile import setting_of
@@ -213,17 +215,45 @@ def _score_against_floor(made: Any, n: int = 500) -> None:
             shapes.append((at, size))
             at = size
         shapes.append((at, 2))
-    pairs = [(torch.randn(n, a), torch.randn(a, b), torch.empty(n, b)) for a, b in shapes]
+    of_torch, of_onnx = _products(n, shapes)
+    took = {"score": float("inf"), "PyTorch": float("inf"), "ONNX Runtime": float("inf")}
+    # In turns, so that a busy moment meets all three.
+    for _ in range(5):
+        for name, work in zip(took, (lambda: graph.score(**inputs), of_torch, of_onnx), strict=True):
+            took[name] = min(took[name], _median_ms(work))
+    score, *floors = took.values()
+    weights = sum(a * b for a, b in shapes)
+    print(
+        f"score of {n}: {', '.join(f'{name} {ms:.2f} ms' for name, ms in took.items())} for its {len(shapes)} products"
+    )
+    print(f"({weights:,} weights) alone: {score / min(floors):.2f} x the faster, {score / max(floors):.2f} x the other")
 
-    def floor() -> None:
+
+def _products(n: int, shapes: Sequence[tuple[int, int]]) -> tuple[Callable[[], object], Callable[[], object]]:
+    """The products of n rows in PyTorch, into memory that is there already, and in ONNX Runtime, weights packed."""
+    pairs = [(torch.randn(n, a), torch.randn(a, b), torch.empty(n, b)) for a, b in shapes]
+    named = {f"x{i}": x.numpy() for i, (x, _, _) in enumerate(pairs)}
+    made = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", [f"x{i}", f"w{i}"], [f"z{i}"]) for i in range(len(shapes))],
+        "products",
+        [
+            onnx.helper.make_tensor_value_info(f"x{i}", onnx.TensorProto.FLOAT, [n, a])
+            for i, (a, _) in enumerate(shapes)
+        ],
+        [
+            onnx.helper.make_tensor_value_info(f"z{i}", onnx.TensorProto.FLOAT, [n, b])
+            for i, (_, b) in enumerate(shapes)
+        ],
+        [onnx.numpy_helper.from_array(w.numpy(), f"w{i}") for i, (_, w, _) in enumerate(pairs)],
+    )
+    opset = [onnx.helper.make_opsetid("", 18)]
+    graph = Graph(onnx.helper.make_model(made, opset_imports=opset, ir_version=9).SerializeToString(), "the products")
+
+    def of_torch() -> None:
         for x, w, out in pairs:
             torch.mm(x, w, out=out)
 
-    one, other = _median_ms(lambda: graph.score(**inputs)), _median_ms(floor)
-    weights = sum(a * b for a, b in shapes)
-    print(
-        f"score of {n}: {one:.2f} ms, its {len(shapes)} products ({weights:,} weights) {other:.2f}: {one / other:.2f} x"
-    )
+    return of_torch, lambda: graph(**named)
 
 
 def _median_ms(work: Callable[[], object], times: int = 300) -> float:

@@ -29,8 +29,9 @@ class Experts(nn.Module):
         if self.gates is None:
             only_BT: Tensor = outputs[0] + self.bias
             return only_BT
-        gate_BET = torch.softmax(self.gates(x_BD).view(-1, self.n_experts, self.n_objectives), dim=1)
-        z_BT: Tensor = (gate_BET * torch.stack(outputs, dim=1)).sum(dim=1) + self.bias
+        # Experts last: softmax and sum over neighbours in memory are several times as fast in ONNX Runtime.
+        gate_BTE = torch.softmax(self.gates(x_BD).view(-1, self.n_experts, self.n_objectives).transpose(1, 2), dim=2)
+        z_BT: Tensor = (gate_BTE * torch.stack(outputs, dim=2)).sum(dim=2) + self.bias
         return z_BT
 
 
