@@ -40,13 +40,13 @@ def ask(part, keys, **fields):
     )
 
 
-def written_out(factor, lists, config):
+def written_out(factor, lists, config, unobserved):
     """w = (α₀ HᵀH + Σ h hᵀ + λ (n + α₀ N)^ν I)⁻¹ Σ h, in float64, one row at a time."""
     h = factor.astype(np.float64)
     rows = []
     for items in lists:
-        ridge = config.regularization * (len(items) + config.unobserved_weight * len(h)) ** config.frequency_exponent
-        a = config.unobserved_weight * h.T @ h + h[items].T @ h[items] + ridge * np.eye(h.shape[1])
+        ridge = config.regularization * (len(items) + unobserved * len(h)) ** config.frequency_exponent
+        a = unobserved * h.T @ h + h[items].T @ h[items] + ridge * np.eye(h.shape[1])
         rows.append(np.linalg.solve(a, h[items].sum(axis=0)))
     return np.array(rows)
 
@@ -59,8 +59,8 @@ def test_solves_the_normal_equations_for_short_and_long_rows(dim, exponent):
     lists = [rng.choice(50, n, replace=False) for n in (0, 1, 2, 7, 8, 9, 30, 50)]
     part = Als(Als.Config(embedding_dim=dim, frequency_exponent=exponent, regularization=0.05), SETTING)
     side = _Side(indptr=np.cumsum([0, *map(len, lists)]), indices=np.concatenate(lists))
-    got = part._solve(side, _Basis.of(factor))
-    np.testing.assert_allclose(got, written_out(factor, lists, part.config), rtol=2e-3, atol=2e-4)
+    got = part._solve(side, _Basis.of(factor, 0.1))
+    np.testing.assert_allclose(got, written_out(factor, lists, part.config, 0.1), rtol=2e-3, atol=2e-4)
 
 
 def test_chunks_cover_every_row_once_whatever_the_lengths():
@@ -105,3 +105,33 @@ def test_nobody_known_is_nothing():
     part.fit(clusters())
     assert len(part(ask(part, [1234])).keys_N) == 0
     assert len(part(ask(part, [])).keys_N) == 0
+
+
+def sparse(n, each=2):
+    """n users with `each` of n items: that share of all pairs is observed."""
+    user, step = np.divmod(np.arange(n * each), each)
+    return interactions(user, (user + step) % n)
+
+
+@pytest.mark.parametrize(
+    ("n", "given", "weight"),
+    [(400, None, 10 * 2 / 400), (20, None, 0.1), (400, 0.2, 0.2), (20, 0.2, 0.2)],
+)
+def test_what_nobody_touched_weighs_by_how_much_is_observed(tmp_path, n, given, weight):
+    config = Als.Config(embedding_dim=4, epochs=2, unobserved_weight=given)
+    made, read = Als(config, SETTING), Als(config, SETTING)
+    made.fit(sparse(n))
+    made.save(tmp_path)
+    read.load(tmp_path)
+    assert made._basis.unobserved == pytest.approx(weight)
+    assert read._basis.unobserved == made._basis.unobserved
+    np.testing.assert_array_equal(read(ask(read, [1, 2])).scores_N, made(ask(made, [1, 2])).scores_N)
+
+
+def test_the_default_is_the_weight_that_it_says():
+    parts = [Als(Als.Config(embedding_dim=4, epochs=2, unobserved_weight=w), SETTING) for w in (None, 0.05, 0.1)]
+    for part in parts:
+        part.fit(sparse(400))
+    default, same, other = (part._items for part in parts)
+    np.testing.assert_allclose(default, same)
+    assert not np.allclose(default, other)

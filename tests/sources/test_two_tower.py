@@ -156,6 +156,23 @@ def test_shuffled_histories_teach_nothing():
     assert right.curves.valid[right.curves.best] < wrong.curves.valid[wrong.curves.best]
 
 
+@pytest.mark.parametrize("timed", [True, False])
+def test_lists_without_an_order_are_watched_on_users_that_training_does_not_see(monkeypatch, timed):
+    seen = {}
+
+    def noted(network, loss, data, config, run):
+        seen.update({k: part.take(torch.arange(part.n_rows))["start"] for k, part in vars(data).items()})
+        return fit_network(network, loss, data, config, run)
+
+    fit_network = _two_tower_fit.fit_network
+    monkeypatch.setattr(_two_tower_fit, "fit_network", noted)
+    data = interactions()
+    fitted(data if timed else replace(data, at_E=np.zeros_like(data.at_E)), context="others", epochs=1)
+    train, valid = (np.unique(seen[name].numpy()) for name in ("train", "valid"))
+    assert not np.isin(valid, train).any()
+    assert 0 < len(valid) <= 0.15 * N_USERS
+
+
 def test_a_new_item_is_found_at_once_and_a_changed_one_by_its_new_row(trained):
     assert isinstance(trained, FollowsCatalog)
     assert trained.catalog_offset == 77

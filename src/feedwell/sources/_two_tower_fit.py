@@ -65,7 +65,8 @@ def train(config: TwoTower.Config, items: Items, events: Events, run: Run) -> tu
     if not samples.n_rows:
         return _towers(network), Curves()
     loss = Loss(config, network, items, events, samples)
-    valid_N = _valid(config, loss.at_N, run.seed)
+    list_N: Any = samples["start"]
+    valid_N = _valid(config, loss.at_N, list_N.numpy(), run.seed)
     data = Data(train=samples.rows(~valid_N), valid=samples.rows(valid_N) if valid_N.any() else None)
     run = own_folder(run, config, {**_arrays(items), **_arrays(events)})
     curves = fit_network(network, loss, data, config, run)
@@ -127,13 +128,22 @@ def _samples(config: TwoTower.Config, events: Events) -> Columns:
     return Columns({name: torch.from_numpy(np.ascontiguousarray(column)) for name, column in columns.items()})
 
 
-def _valid(config: TwoTower.Config, at_N: Ints, seed: int) -> NDArray[np.bool_]:
-    """The last samples in time; where nothing has a time, some by chance."""
-    valid_N, share = np.zeros(len(at_N), np.bool_), round(config.valid_share * len(at_N))
-    if share >= _LEAST_VALID:
-        timed = at_N.min() < at_N.max()
-        order_N = np.argsort(at_N, kind="stable") if timed else stream(seed, "valid").permutation(len(at_N))
-        valid_N[order_N[-share:]] = True
+def _valid(config: TwoTower.Config, at_N: Ints, list_N: Ints, seed: int) -> NDArray[np.bool_]:
+    """Those that watch for the stop: the last samples in time; some by chance where nothing has a time; whole lists by
+    chance where a sample is found from all others of its list, so that no other sample has seen it."""
+    n, share = len(at_N), round(config.valid_share * len(at_N))
+    valid_N = np.zeros(n, np.bool_)
+    if share < _LEAST_VALID:
+        return valid_N
+    if config.context == "others":
+        lists, of_N, size = np.unique(list_N, return_inverse=True, return_counts=True)
+        order = stream(seed, "valid").permutation(len(lists))
+        taken = np.zeros(len(lists), np.bool_)
+        taken[order[np.cumsum(size[order]) <= share]] = True
+        return np.asarray(taken[of_N])
+    timed = at_N.min() < at_N.max()
+    order_N = np.argsort(at_N, kind="stable") if timed else stream(seed, "valid").permutation(n)
+    valid_N[order_N[-share:]] = True
     return valid_N
 
 

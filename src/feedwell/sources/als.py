@@ -34,6 +34,7 @@ Matrix = NDArray[np.float32]
 _FILE = "als.safetensors"
 _CHUNK_FLOATS = 2_000_000
 _BATCH = 512
+_UNOBSERVED_PER_OBSERVED, _MOST_UNOBSERVED = 10.0, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,15 +53,16 @@ class _Side:
 class _Basis:
     """A factor turned into the eigenbasis of its Gram matrix, where α₀ HᵀH + λI is diagonal for every λ.
 
-    `rotated` is H Q with a row of zeros added, `eigen_D` the eigenvalues of HᵀH, `turn_DD` is Q.
+    `rotated` is H Q with a row of zeros added, `eigen_D` the eigenvalues of HᵀH, `turn_DD` is Q, `unobserved` is α₀.
     """
 
     rotated: Matrix
     eigen_D: Matrix
     turn_DD: Matrix
+    unobserved: float
 
     @staticmethod
-    def of(factor: Matrix) -> _Basis:
+    def of(factor: Matrix, unobserved: float) -> _Basis:
         eigen_D, turn_DD = np.linalg.eigh(factor.T.astype(np.float64) @ factor)
         rotated = np.zeros((len(factor) + 1, factor.shape[1]), np.float32)
         rotated[:-1] = factor @ turn_DD.astype(np.float32)
@@ -68,6 +70,7 @@ class _Basis:
             rotated=rotated,
             eigen_D=np.maximum(eigen_D, 0.0).astype(np.float32),
             turn_DD=turn_DD.astype(np.float32),
+            unobserved=unobserved,
         )
 
 
@@ -86,7 +89,9 @@ class Als:
         embedding_dim: int = fit(64, ge=1, le=2048)
         epochs: int = fit(12, ge=1, le=1000)
         regularization: float = fit(0.003, gt=0)
-        unobserved_weight: float = fit(0.1, gt=0)
+        unobserved_weight: float | None = fit(None, gt=0)
+        """α₀. Default: 10 times the share of all pairs that is observed, 0.1 at most; with more, what nobody touched in
+        a large catalog outweighs the little that a user did."""
         frequency_exponent: float = fit(1.0, ge=0, le=1)
         """ν: a row's regularisation is λ (observed + α₀ × all others)^ν."""
         history: int = serve(200, ge=1, le=512)
@@ -137,29 +142,36 @@ class Als:
         by_user, by_item = _side(user_E, item_E, len(users)), _side(item_E, user_E, len(self._keys_I))
         # Thousands of small products: threads inside each one wait for each other longer than they work.
         with threadpool_limits(limits=1, user_api="blas"):
-            self._set(self._alternate(by_user, by_item))
+            unobserved = self._unobserved(len(pairs) / max(1, len(users) * len(self._keys_I)))
+            self._set(self._alternate(by_user, by_item, unobserved), unobserved)
 
-    def _alternate(self, by_user: _Side, by_item: _Side) -> Matrix:
+    def _unobserved(self, observed_share: float) -> float:
+        given = self.config.unobserved_weight
+        return min(_MOST_UNOBSERVED, _UNOBSERVED_PER_OBSERVED * observed_share) if given is None else given
+
+    def _alternate(self, by_user: _Side, by_item: _Side, unobserved: float) -> Matrix:
         """The item factor after `epochs` rounds of solving users, then items."""
         dim = self.config.embedding_dim
         rng = stream(self._setting.seed, "als", self._setting.name)
         items: Matrix = (rng.standard_normal((len(by_item.lengths), dim)) * 0.1 / np.sqrt(dim)).astype(np.float32)
         for _ in range(self.config.epochs):
-            user_factor = self._solve(by_user, _Basis.of(items))
-            items = self._solve(by_item, _Basis.of(user_factor))
+            user_factor = self._solve(by_user, _Basis.of(items, unobserved))
+            items = self._solve(by_item, _Basis.of(user_factor, unobserved))
         return items
 
     def save(self, folder: Path) -> None:
-        items, _ = self._trained()
-        save_arrays(folder / _FILE, {"keys": self._keys_I, "items": items})
+        items, basis = self._trained()
+        save_arrays(
+            folder / _FILE, {"keys": self._keys_I, "items": items, "unobserved_weight": np.array([basis.unobserved])}
+        )
 
     def load(self, folder: Path) -> None:
-        arrays = load_arrays(folder / _FILE, ("keys", "items"))
+        arrays = load_arrays(folder / _FILE, ("keys", "items", "unobserved_weight"))
         self._keys_I = arrays["keys"].astype(np.int64)
-        self._set(arrays["items"].astype(np.float32))
+        self._set(arrays["items"].astype(np.float32), float(arrays["unobserved_weight"][0]))
 
-    def _set(self, items: Matrix) -> None:
-        self._items, self._basis = items, _Basis.of(items)
+    def _set(self, items: Matrix, unobserved: float) -> None:
+        self._items, self._basis = items, _Basis.of(items, unobserved)
 
     def _trained(self) -> tuple[Matrix, _Basis]:
         if self._items is None or self._basis is None:
@@ -183,11 +195,11 @@ class Als:
         """The factor of `side` given the other's: w = (α₀ HᵀH + Σ h hᵀ + λ_w I)⁻¹ Σ h, for all rows."""
         n_other = len(basis.rotated) - 1
         dim = basis.rotated.shape[1]
-        n_B = side.lengths + self.config.unobserved_weight * n_other
+        n_B = side.lengths + basis.unobserved * n_other
         ridge_B = self.config.regularization * n_B**self.config.frequency_exponent
         factor: Matrix = np.zeros((len(side.lengths), dim), np.float32)
         for rows, padded_BL in _chunks(side, dim, n_other):
-            diagonal_BD = self.config.unobserved_weight * basis.eigen_D + ridge_B[rows, None].astype(np.float32)
+            diagonal_BD = basis.unobserved * basis.eigen_D + ridge_B[rows, None].astype(np.float32)
             factor[rows] = _solve_chunk(basis.rotated[padded_BL], diagonal_BD)
         return np.asarray(factor @ basis.turn_DD.T, np.float32)
 

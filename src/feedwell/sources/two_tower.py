@@ -117,9 +117,7 @@ class TwoTower:
         history: int = fit(50, ge=1, le=512)
         """The user's last items that count."""
         context: Literal["past", "others"] = fit("past")
-        """Trained to find an item from what its user did before it, or from all else, for lists without an order.
-
-        With "others" early stopping watches events that other samples have seen as context: its loss is too low."""
+        """Trained to find an item from what its user did before it, or from all else, for lists without an order."""
         repeats: bool = fit(False)
         """Whether a user's second event on an item is one to learn from; else the first alone."""
         embed: str = fit("text")
@@ -143,7 +141,7 @@ class TwoTower:
         min_count: int = fit(1, ge=1)
         """An item has an embedding of its own from so many events on."""
         valid_share: float = fit(0.1, ge=0, lt=1)
-        """The last samples in time, kept back for early stopping."""
+        """The last samples in time, kept back for early stopping; with `context = "others"` whole users."""
         strangers: bool = serve(False)
         """Whether a user without a known item is served by their columns alone. On validation data of MovieLens 100K
         age, gender and occupation alone did half as well as popularity: better leave such a user to other sources."""
