@@ -205,13 +205,14 @@ def table(task: Task, rows: Mapping[str, list[Keys]], base: str) -> None:
         print(f"{name:34s} {recall_of(lists, task.relevant).mean():9.4f} {ndcg.mean():8.4f}  {told}", flush=True)
 
 
-def tail(task: Task, lists: list[Keys]) -> Any:
-    """recall@K of the relevant items that are not among the fifth with the most events."""
+def tail(task: Task, lists: list[Keys], *, alone: bool = False) -> Any:
+    """recall@K of the relevant items outside the fifth with the most events; `alone`: that fifth is not ranked."""
     order = sorted(task.count_I, key=lambda i: -task.count_I[i])
     head = np.sort(np.array(order[: len(order) // 5], np.int64))
     wanted = [w[~contains(head, w)] for w in task.relevant]
     rows = [b for b, w in enumerate(wanted) if len(w)]
-    return recall_of([lists[b] for b in rows], [wanted[b] for b in rows])
+    shown = [lists[b][~contains(head, lists[b])] if alone else lists[b] for b in rows]
+    return recall_of(shown, [wanted[b] for b in rows])
 
 
 def fitted(bench: Bench, data: Interactions, curves: dict[str, Curves], name: str, **options: Any) -> Any:
@@ -241,10 +242,11 @@ def known(bench: Bench, curves: dict[str, Curves], options: dict[str, Any]) -> N
         rows[peer] = answers_of(task, bench.peer(peer, task.data))
     rows["popular"] = by_count(task, task.count_I, items)
     table(task, rows, "two_tower")
-    tails = {name: tail(task, rows[name]) for name in ("two_tower", "two_tower, log_q off", "popular")}
-    print(f"tail items (not the fifth with the most events), recall@{K}, {len(tails['popular'])} users:")
-    for name, values in tails.items():
-        print(f"{name:34s} {values.mean():9.4f}  {interval(values - tails['two_tower'])}")
+    for alone, what in ((False, "among all items"), (True, "among themselves")):
+        tails = {name: tail(task, found, alone=alone) for name, found in rows.items()}
+        print(f"tail items (not the fifth with the most events) {what}, recall@{K}, {len(tails['popular'])} users:")
+        for name, values in tails.items():
+            print(f"{name:34s} {values.mean():9.4f}  {interval(values - tails['two_tower'])}")
     strangers(task, full)
 
 
