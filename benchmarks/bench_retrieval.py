@@ -47,6 +47,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "batch_size": 2048,
         "table_learning_rate": 0.05,
         "epochs": 15,
+        "valid_share": 0.05,
     },
 }
 """Chosen by --choose; what is not named are defaults."""
@@ -69,7 +70,7 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
         "context": ["others"],
         "history": [30],
         "embedding_dim": [64, 128],
-        "temperature": [0.1, 0.2],
+        "temperature": [0.07, 0.1, 0.2],
         "batch_size": [2048],
         "table_learning_rate": [0.05],
         "epochs": [15],
