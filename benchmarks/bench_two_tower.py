@@ -232,6 +232,7 @@ def known(bench: Bench, curves: dict[str, Curves], options: dict[str, Any]) -> N
     mixed = replace(mixed, user_columns={k: rng.permutation(v) for k, v in mixed.user_columns.items()})
     parts = {
         "two_tower": full,
+        "two_tower, content off": fitted(bench, task.data, curves, "content off", **{**options, "embed": ""}),
         "two_tower, features off": fitted(bench, task.data, curves, "features off", **{**options, **FEATURES_OFF}),
         "two_tower, log_q off": fitted(bench, task.data, curves, "log_q off", **{**options, "log_q": False}),
         "two_tower, shuffled users": fitted(bench, mixed, curves, "shuffled users", **options),
@@ -264,6 +265,7 @@ def cold(bench: Bench, curves: dict[str, Curves], options: dict[str, Any]) -> No
     task = bench.cold()
     assert task.allowed is not None
     full = fitted(bench, task.data, curves, "cold items", **options)
+    columns = fitted(bench, task.data, curves, "cold items, content off", **{**options, "embed": ""})
     # Popularity as it was known has no count of any of them: that is chance. Not by key, which is the order in which
     # the log first named them, so that it tells of what was yet to come.
     rng = np.random.default_rng(0)
@@ -272,6 +274,7 @@ def cold(bench: Bench, curves: dict[str, Curves], options: dict[str, Any]) -> No
         future[item] = future.get(item, 0) + 1
     rows = {
         "two_tower": answers_of(task, full),
+        "two_tower, content off": answers_of(task, columns),
         "chance, as popularity without counts": [rng.permutation(task.allowed) for _ in task.requests],
         "popularity that knows the future": by_count(task, future, task.allowed),
     }
