@@ -34,7 +34,7 @@ UNRANKED = "retrieval order"
 TREES = '[ranker]\nkind = "xgboost"\n'
 NETWORK = '[ranker]\nkind = "mmoe"\n'
 TOWERS = '[source.two_tower]\nk = 100\nembed = ""\n\n'
-"""Without the content of titles: it costs on MovieLens' validation data (bench_two_tower.py), and Retailrocket has none."""
+"""Without the content of titles: it costs on MovieLens' validation data (bench_two_tower.py); Retailrocket has none."""
 RECIPES: Mapping[str, tuple[str, str]] = {
     BASE: (TREES, ""),
     "xgboost + two_tower": (TREES, TOWERS),
