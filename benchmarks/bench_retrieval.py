@@ -50,7 +50,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "valid_share": 0.05,
     },
 }
-"""Chosen by --choose; what is not named are defaults."""
+"""What GRIDS has was chosen by --choose; what is not named are defaults."""
 _NEEDED_GIB = 8
 _USERS = 8_000
 GRIDS: dict[str, dict[str, list[Any]]] = {

@@ -333,6 +333,17 @@ def test_rows_that_are_mapped_teach_the_same(tmp_path, monkeypatch):
     assert all(np.array_equal(p[name], again[name]) for name in p)
 
 
+def test_equal_trainings_make_equal_artifacts(tmp_path):
+    for name in "ab":
+        part = made(epochs=1)
+        part.fit(world(50))
+        (tmp_path / name).mkdir()
+        part.save(tmp_path / name)
+    files = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in "ab"]
+    assert files[0] == files[1]
+    assert "curves.json" in files[0]
+
+
 def test_loss_weights_shift_what_is_learned():
     rows = world(200)
     losses = []

@@ -173,6 +173,15 @@ def test_lists_without_an_order_are_watched_on_users_that_training_does_not_see(
     assert 0 < len(valid) <= 0.15 * N_USERS
 
 
+@pytest.mark.parametrize("sizes", [[6] * 99 + [600], [5] * 100 + [1500], [300, 300], [250] * 3, [600]])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_there_is_always_something_to_watch_however_long_the_lists(sizes, seed):
+    config = TwoTower.Config(context="others")
+    list_N = np.repeat(np.arange(len(sizes)), sizes)
+    valid_N = _two_tower_fit._valid(config, np.arange(len(list_N)), list_N, seed)
+    assert 50 <= valid_N.sum() <= round(config.valid_share * len(list_N))
+
+
 def test_a_new_item_is_found_at_once_and_a_changed_one_by_its_new_row(trained):
     assert isinstance(trained, FollowsCatalog)
     assert trained.catalog_offset == 77

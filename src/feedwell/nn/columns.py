@@ -2,7 +2,7 @@
 
     N rows, B rows of a batch, R lists, L positions of a list
 
-Whole columns gathered per batch gave 7M rows/s here, a loader that asks row by row .11M (FACTS of the project's start).
+Whole columns gathered per batch gave 7M rows/s here, a loader that asks row by row .11M.
 """
 
 from __future__ import annotations

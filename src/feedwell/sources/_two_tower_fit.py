@@ -129,22 +129,34 @@ def _samples(config: TwoTower.Config, events: Events) -> Columns:
 
 
 def _valid(config: TwoTower.Config, at_N: Ints, list_N: Ints, seed: int) -> NDArray[np.bool_]:
-    """Those that watch for the stop: the last samples in time; some by chance where nothing has a time; whole lists by
-    chance where a sample is found from all others of its list, so that no other sample has seen it."""
+    """Those that watch for the stop: the last samples in time; some by chance where nothing has a time.
+
+    Where a sample is found from all others of its list: whole lists by chance, so that no other sample has seen it; and
+    samples by chance if the lists are too few and too long for that."""
     n, share = len(at_N), round(config.valid_share * len(at_N))
     valid_N = np.zeros(n, np.bool_)
     if share < _LEAST_VALID:
         return valid_N
+    random = stream(seed, "valid")
     if config.context == "others":
-        lists, of_N, size = np.unique(list_N, return_inverse=True, return_counts=True)
-        order = stream(seed, "valid").permutation(len(lists))
-        taken = np.zeros(len(lists), np.bool_)
-        taken[order[np.cumsum(size[order]) <= share]] = True
-        return np.asarray(taken[of_N])
-    timed = at_N.min() < at_N.max()
-    order_N = np.argsort(at_N, kind="stable") if timed else stream(seed, "valid").permutation(n)
+        of_lists_N = _of_lists(list_N, share, random)
+        if of_lists_N.sum() >= _LEAST_VALID:
+            return of_lists_N
+    timed = at_N.min() < at_N.max() and config.context == "past"
+    order_N = np.argsort(at_N, kind="stable") if timed else random.permutation(n)
     valid_N[order_N[-share:]] = True
     return valid_N
+
+
+def _of_lists(list_N: Ints, share: int, random: np.random.Generator) -> NDArray[np.bool_]:
+    """Samples of lists by chance, `share` at most; a list longer than half of that takes no part, so that the others
+    come to half of it at least, if there are so many."""
+    lists, of_N, size = np.unique(list_N, return_inverse=True, return_counts=True)
+    order = random.permutation(len(lists))
+    order = order[size[order] <= max(1, share // 2)]
+    taken = np.zeros(len(lists), np.bool_)
+    taken[order[np.cumsum(size[order]) <= share]] = True
+    return np.asarray(taken[of_N])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,8 +30,8 @@ _PROTOCOL = (
     "every user with {answers}; fitted on {fitted}; ranked over all items, those of the user's train line filtered; "
     "lists of {k} made by Source.batch; recall = found / all of the user's answers, ndcg against the best order of at "
     "most {k} of them, mrr = 1 / place of the first, 0 beyond {k}; means over users, se = standard error over users; "
-    "the order of a line is taken as its order in time, so figures of a source that counts order (transitions) mean "
-    "nothing where lines have none; " + PEAK
+    "the order of a line is taken as its order in time, so figures of a source that counts order (transitions, and "
+    'two_tower without context = "others") mean nothing where lines have none; ' + PEAK
 )
 _ASKED = {
     "test": ("an item on the test line", "the whole train file, and nothing was chosen on the test file"),
