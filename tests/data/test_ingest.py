@@ -444,6 +444,28 @@ def test_a_parquet_file_with_a_damaged_page_stores_nothing(shop):
     assert shop.log.high_water() == (-1, 0)
 
 
+WHOLE = gzip.compress("".join(f"u{i},i{i % 90},view,{NOW + i}\n" for i in range(9000)).encode(), 9)
+DAMAGED = {
+    "cut off": WHOLE[: len(WHOLE) // 2],
+    "cut off: its gzip data end too soon": WHOLE[:-4],
+    "is damaged gzip": WHOLE[:4000] + b"\xff" * 200 + WHOLE[4200:],
+    "is damaged gzip: CRC": WHOLE[:-8] + b"\0" * 4 + WHOLE[-4:],
+    "is no gzip file": b"user,item,type,ts\nu,i,view,1\n",
+    "cut off: its gzip data": b"",
+}
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+@pytest.mark.parametrize("told", DAMAGED)
+def test_a_gzip_file_that_is_not_whole_is_named_and_nothing_is_stored(shop, told, ending):
+    shop.write(f"e.{ending}.gz", DAMAGED[told])
+    as_csv(shop.folder / "good.csv")
+    shop.declare(events=["good.csv", f"e.{ending}.gz"], header=["user", "item", "type", "ts"])
+    with pytest.raises(DataError, match=rf"e\.{ending}\.gz .*{told}.*; "):
+        shop.ingest()
+    assert shop.log.high_water() == (-1, 0)
+
+
 def test_a_wrong_header_tells_what_is_there_and_what_to_do(shop):
     shop.write("e.csv", "visitor,product,when\n1,2,3\n")
     shop.declare(events="e.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import tomllib
@@ -152,6 +153,22 @@ def test_events_that_are_empty_or_cannot_be_read_are_said_to_be_so(tmp_path: Pat
         propose(tmp_path, tmp_path, "test")
     assert "empty.csv has user, item, ts, and no rows; not read: cut.parquet: " in str(told.value)
     assert "of at least 3 different ids" in str(told.value)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_gzip_file_that_is_not_whole_is_named(tmp_path: Path, ending: str) -> None:
+    plain = write(tmp_path / f"log.{ending}", visits(users=20), {"who": "user", "what": "item"})
+    whole = gzip.compress(plain.read_bytes())
+    path = tmp_path / f"log.{ending}.gz"
+    cut = whole[: len(whole) // 2]
+    for content, told in [(whole[:20], "cut off"), (cut, "cut off"), (plain.read_bytes(), "no gzip file")]:
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=rf"log\.{ending}\.gz .*{told}.*; "):
+            propose(path, tmp_path, "test")
+    path.write_bytes(cut)
+    propose(tmp_path, tmp_path / "project", "test")
+    path.write_bytes(whole)
+    assert proposed(path, tmp_path / "project")["data"]["events"] == str(path)
 
 
 def test_a_file_that_is_named_is_alone_and_what_lies_beside_it_may_be_its_catalog(tmp_path: Path) -> None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import codecs
 import csv
 import glob
-import gzip
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import duckdb
 import orjson
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 
 from feedwell.core.errors import DataError
 from feedwell.data.contracts import read_id
+from feedwell.data.gzipped import open_bytes, require_whole
 
 Format = Literal["csv", "jsonl", "parquet"]
 ROWS = 250_000
@@ -103,6 +103,8 @@ def look_at(path: Path, folder: Path, *, delimiter: str | None = None, header: S
     try:
         if kind == "parquet":
             return SourceFile(path=path, name=name, format=kind, columns=_parquet_columns(path))
+        if path.suffix == ".gz":
+            require_whole(path)
         if kind == "jsonl":
             return SourceFile(path=path, name=name, format=kind, columns=_json_columns(path))
         mark = delimiter or ("\t" if suffix in _TABBED else _sniff(path))
@@ -305,7 +307,7 @@ def _decode(first: int, lines: list[bytes]) -> tuple[dict[int, str], list[BadLin
 def _line_blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
     """(number of the first line, lines), a block at a time."""
     first = 1
-    with _open(path) as file:
+    with open_bytes(path) as file:
         while lines := file.readlines(_BLOCK):
             if first == 1:
                 lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
@@ -315,7 +317,7 @@ def _line_blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
 
 def _json_columns(path: Path) -> tuple[str, ...]:
     names: dict[str, None] = {}
-    with _open(path) as file:
+    with open_bytes(path) as file:
         for _, line in zip(range(_SNIFFED_LINES), file, strict=False):
             try:
                 found = orjson.loads(line.removeprefix(codecs.BOM_UTF8))
@@ -327,7 +329,7 @@ def _json_columns(path: Path) -> tuple[str, ...]:
 
 
 def _header_line(path: Path, delimiter: str) -> tuple[str, ...]:
-    with _open(path) as file:
+    with open_bytes(path) as file:
         line = file.readline().decode("utf-8-sig", "replace")
     names = next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter), [])
     doubled = sorted({name for name in names if names.count(name) > 1})
@@ -338,13 +340,9 @@ def _header_line(path: Path, delimiter: str) -> tuple[str, ...]:
 
 def _sniff(path: Path) -> str:
     """The likeliest delimiter of the first line; a comma when nothing speaks for another."""
-    with _open(path) as file:
+    with open_bytes(path) as file:
         line = file.readline().decode("utf-8", "replace")
     return max([",", "\t", ";", "|"], key=line.count)
-
-
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")  # type: ignore[return-value]
 
 
 def suffix_of(path: PurePath) -> str:

@@ -6,7 +6,6 @@ Whole files are read once, by DuckDB; nothing is loaded. `roles`, `behaviour` an
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 
 from feedwell.core.errors import DataError
 from feedwell.data.contracts import ISO_TIME
+from feedwell.data.gzipped import open_bytes
 from feedwell.data.ingest_files import FORMATS, SourceFile, look_at, suffix_of
 
 Kind = Literal["int", "float", "bool", "time", "list", "text"]
@@ -167,7 +167,7 @@ def _look(path: Path, folder: Path) -> tuple[SourceFile, tuple[str, ...]]:
 
 
 def _first_lines(path: Path) -> list[str]:
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as raw:
+    with open_bytes(path) as raw:
         file = io.TextIOWrapper(raw, encoding="utf-8-sig")
         lines = [line.rstrip("\r\n") for _, line in zip(range(50), file, strict=False)]
     return [line for line in lines if line]
