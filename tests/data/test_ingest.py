@@ -133,6 +133,14 @@ def test_folders_globs_and_lists_name_files_once(shop):
     assert [f.file for f in shop.ingest().files] == ["day/1.csv", "day/deep/2.csv", "more/3.csv"]
 
 
+def test_a_path_that_is_there_is_no_pattern_and_neither_is_the_projects_folder(tmp_path):
+    shop = Shop(tmp_path / "shop [1]")
+    for name in ("ev [1].csv", "ev 1.csv", "day [2]/a.csv", "what?.csv", "whats.csv", "more/3.csv"):
+        shop.write(name, f"user,item,type,ts\nu,{name},view,{NOW}\n")
+    shop.declare(events=("ev [1].csv", "day [2]", "what?.csv", "more/*.csv"))
+    assert [f.file for f in shop.ingest().files] == ["ev [1].csv", "day [2]/a.csv", "what?.csv", "more/3.csv"]
+
+
 def test_a_pattern_without_a_file_is_named(shop):
     shop.declare(events="nowhere/*.csv")
     with pytest.raises(DataError, match=r"nowhere/\*\.csv"):

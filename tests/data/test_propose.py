@@ -155,6 +155,19 @@ def test_events_that_are_empty_or_cannot_be_read_are_said_to_be_so(tmp_path: Pat
     assert "of at least 3 different ids" in str(told.value)
 
 
+@pytest.mark.parametrize(("place", "n_files"), [("project [1]/in", 1), ("in [1]", 2), ("in [1]", 4)])
+def test_names_with_the_marks_of_patterns_are_read_as_they_are(tmp_path: Path, place: str, n_files: int) -> None:
+    rows = visits(users=20)
+    for i in range(n_files):
+        write(tmp_path / place / f"ev [{i}].csv", rows[i::n_files], {"who": "user", "what": "item"})
+    write(tmp_path / "elsewhere" / "ev 0.csv", catalog())
+    source = tmp_path / place / ("ev [0].csv" if n_files == 1 else "")
+    found = proposed(source, tmp_path / "project [1]")
+    assert isinstance(found["data"]["events"], str) == (n_files != 2)
+    with workspace.open(tmp_path / "project [1]") as opened:
+        assert opened.ingest().n_rows == len(rows)
+
+
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
 def test_a_gzip_file_that_is_not_whole_is_named(tmp_path: Path, ending: str) -> None:
     plain = write(tmp_path / f"log.{ending}", visits(users=20), {"who": "user", "what": "item"})

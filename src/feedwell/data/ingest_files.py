@@ -79,14 +79,20 @@ class Batch:
 
 
 def match_files(folder: Path, patterns: str | Sequence[str], what: str) -> tuple[list[Path], list[str]]:
-    """(the files that paths, folders and globs name, in order, each once; what to say of each that names none)."""
+    """(the files that paths, folders and globs name, in order, each once; what to say of each that names none).
+
+    What is there under a pattern's own name is taken as a path: `ev [1].csv` is that file, not `ev 1.csv`.
+    """
     found, missing = dict[Path, None](), list[str]()
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         place = folder / pattern
         if place.is_dir():
             paths = sorted(p for p in place.rglob("*") if p.is_file() and suffix_of(p) in FORMATS)
+        elif place.is_file():
+            paths = [place]
         else:
-            paths = sorted(Path(p) for p in glob.glob(str(place), recursive=True) if Path(p).is_file())
+            where = Path(glob.escape(str(folder))) / pattern
+            paths = sorted(Path(p) for p in glob.glob(str(where), recursive=True) if Path(p).is_file())
         if not paths:
             missing.append(f"{what} names '{pattern}', and no file is at {place}: correct the path in feedwell.toml")
         found.update(dict.fromkeys(paths))

@@ -4,6 +4,7 @@ else it might have been. `propose` looks at the data and writes the text; `propo
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,9 +130,10 @@ def _paths(table: Table, project: Path) -> str:
         return str(whole.relative_to(home) if whole.is_relative_to(home) else whole)
 
     paths = [file.path for file in table.files]
-    beside = sorted(p for p in paths[0].parent.glob(f"*{paths[0].suffix}") if not p.name.startswith("."))
+    suffix = glob.escape(paths[0].suffix)
+    beside = sorted(p for p in paths[0].parent.glob(f"*{suffix}") if not p.name.startswith("."))
     if len(paths) > 3 and beside == sorted(paths):
-        return quoted(told(paths[0].parent) + f"/*{paths[0].suffix}")
+        return quoted(glob.escape(told(paths[0].parent)) + f"/*{suffix}")
     return quoted(told(paths[0])) if len(paths) == 1 else f"[{', '.join(quoted(told(p)) for p in paths)}]"
 
 
