@@ -5,6 +5,7 @@ What the commands do with a project are methods here; notebooks and the CLI do t
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -39,6 +40,7 @@ from feedwell.pipeline.projector import Projector
 from feedwell.pipeline.record import UNCALIBRATED
 from feedwell.pipeline.served import ServedEvents
 from feedwell.serving.reload import FeatureSets, current, load_release
+from feedwell.stores.durable import output_file
 from feedwell.stores.ids import IdStore
 from feedwell.stores.log import EventLog
 from feedwell.stores.records import RecordStore
@@ -160,14 +162,26 @@ class Workspace:
         self, *, max_requests: int | None = None, html: str | Path | None = None, progress: Progress | None = None
     ) -> EvaluateReport:
         """The project as it is, fitted without the test span and judged on it beside baselines; nothing is written but
-        the report as one page, where `html` names a file for it."""
+        the report as one page, where `html` names a file for it.
+
+        UsageError, before the work begins: no page can be written there. A write that fails after it is a warning.
+        """
+        page = None if html is None else output_file(Path(html), "html")
+        content = self.judged(max_requests=max_requests, progress=progress)
+        if page is not None:
+            try:
+                write_page(content, page)
+            except OSError as error:
+                warnings.warn(f"the report's page was not written to {page}: {error.strerror}", stacklevel=2)
+        return content.evaluation
+
+    def judged(self, *, max_requests: int | None = None, progress: Progress | None = None) -> Content:
+        """What `evaluate` finds, with all that its page shows; nothing is written."""
         inputs = self.training_inputs(progress)
         view = inputs.view()
         cut = spans(view, self.project.split)
         found = measure(inputs, user_events(view, self.project), cut, max_requests=max_requests)
-        if html is not None:
-            write_page(Content.of_measured(self.project, self.clock.now(), cut.to_dict(), found), Path(html))
-        return found.evaluation
+        return Content.of_measured(self.project, self.clock.now(), cut.to_dict(), found)
 
     def publish(self, release_id: str | None = None, *, force: bool = False) -> str:
         """The release (default: the candidate) serves from now on, if its gates hold; CheckFailed says which do not.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -52,6 +53,9 @@ def test_calls_that_cannot_be_are_told_before_anything_is_lived(
     monkeypatch.setattr(workspace, "simulate", lambda *_, **__: pytest.fail("nothing should be lived"))
     assert run(monkeypatch, "--plot", tmp_path / "nowhere" / "x.svg") == 2
     assert "there is no folder" in capsys.readouterr().err
+    os.mkfifo(tmp_path / "pipe")
+    assert run(monkeypatch, "--plot", tmp_path / "pipe") == 2
+    assert "not a plain file" in capsys.readouterr().err
     assert run(monkeypatch, "--preset", "sociable") == 2
     assert "expected one of news, shop, social" in capsys.readouterr().err
     assert run(monkeypatch, "--rounds", "0") == 2
@@ -72,10 +76,10 @@ def test_the_result_is_printed_before_the_picture_is_written(
 
     (tmp_path / "in").mkdir()
     monkeypatch.setattr(workspace, "simulate", stand_in)
-    assert run(monkeypatch, "--plot", tmp_path / "in" / "x.svg") != 0
+    assert run(monkeypatch, "--plot", tmp_path / "in" / "x.svg", "--json") == 5
     said = capsys.readouterr()
-    assert "retraining changed the true reward" in said.out
-    assert "x.svg" in said.err
+    assert "retraining changed the true reward" in json.loads(said.out)["statement"]
+    assert "x.svg was not written: " in said.err
 
 
 def test_a_world_that_is_too_small_is_told_in_its_own_terms(

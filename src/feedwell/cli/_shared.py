@@ -80,6 +80,16 @@ def plain(value: Any) -> Any:
 
 
 @contextmanager
+def after_result(option: str, path: Path) -> Iterator[None]:
+    """Writes a file beside a result that is printed already: a failure goes to stderr alone, with exit code 5."""
+    try:
+        yield
+    except OSError as error:
+        typer.echo(f"feedwell: {option} {path} was not written: {error.strerror}; the result is whole", err=True)
+        raise typer.Exit(5) from error
+
+
+@contextmanager
 def progress(*, quiet: bool = False) -> Iterator[Advance]:
     """Shows on stderr how far long work is; silent with `quiet` or where stderr is no terminal."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))

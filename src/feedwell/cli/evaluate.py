@@ -6,12 +6,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from feedwell import workspace
 from feedwell.cli._report import print_evaluation
-from feedwell.cli._shared import HERE, EnvironmentOption, JsonOption, ProjectOption, progress, show
-from feedwell.training.report import EvaluateReport
+from feedwell.cli._shared import (
+    HERE,
+    EnvironmentOption,
+    JsonOption,
+    ProjectOption,
+    after_result,
+    console,
+    progress,
+    show,
+)
+from feedwell.stores.durable import output_file
+from feedwell.training.page.build import write_page
 
 
 def command(
@@ -23,12 +32,13 @@ def command(
     environment: EnvironmentOption = None,
     json: JsonOption = False,
 ) -> None:
+    page = None if html is None else output_file(html, "--html")
     with workspace.open(project, environment=environment) as opened, progress(quiet=json) as advance:
-        report = opened.evaluate(max_requests=max_requests, html=html, progress=advance)
-    show(report.to_dict(), lambda out: _say(out, report, html), as_json=json)
-
-
-def _say(out: Console, report: EvaluateReport, html: Path | None) -> None:
-    print_evaluation(out, report)
-    if html is not None:
-        out.print(f"\nthe report as a page: {html}", markup=False, soft_wrap=True)
+        content = opened.judged(max_requests=max_requests, progress=advance)
+    report = content.evaluation
+    show(report.to_dict(), lambda out: print_evaluation(out, report), as_json=json)
+    if page is not None:
+        with after_result("--html", page):
+            write_page(content, page)
+        if not json:
+            console().print(f"\nthe report as a page: {html}", markup=False, soft_wrap=True)

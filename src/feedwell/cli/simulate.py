@@ -9,12 +9,12 @@ import typer
 from rich.console import Console
 
 from feedwell import workspace
-from feedwell.cli._shared import JsonOption, progress, show, table
-from feedwell.core.errors import UsageError
+from feedwell.cli._shared import JsonOption, after_result, progress, show, table
 from feedwell.jobs.drawing import svg
 from feedwell.jobs.plan import Plan
 from feedwell.jobs.simulate import ARMS, FROZEN, RETRAINED
 from feedwell.jobs.verdict import Verdict, verdict
+from feedwell.stores.durable import output_file, write_atomic
 
 _DEFAULT = Plan()
 
@@ -30,8 +30,7 @@ def command(
     plot: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the picture to this SVG file.")] = None,
     json: JsonOption = False,
 ) -> None:
-    if plot is not None and not plot.parent.is_dir():
-        raise UsageError(f"--plot {plot}: there is no folder {plot.parent}")
+    picture = None if plot is None else output_file(plot, "--plot")
     plan = Plan(preset=preset, rounds=rounds, days_per_round=days, history_days=history, factor=factor)
     found = []
     for number in range(seed, seed + seeds):
@@ -40,8 +39,9 @@ def command(
     judged = verdict(found)
     result = judged.to_dict() | {"simulations": [s.to_dict() for s in found]}
     show(result, lambda out: print_verdict(out, judged), as_json=json)
-    if plot is not None:
-        plot.write_text(svg(judged), encoding="utf-8")
+    if picture is not None:
+        with after_result("--plot", picture):
+            write_atomic(picture, svg(judged).encode())
 
 
 def print_verdict(out: Console, judged: Verdict) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from feedwell.core.errors import Unavailable
+from feedwell.core.errors import Unavailable, UsageError
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -20,6 +22,31 @@ def write_atomic(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     os.replace(beside, path)
     sync_folder(path.parent)
+
+
+def output_file(path: Path, option: str) -> Path:
+    """Where `write_atomic` will write what a caller named, links followed; looked at before the work that fills it.
+
+    UsageError names the option and the path: something else than a plain file is there, or its folder is missing or
+    takes no new file.
+    """
+    found = Path(os.path.realpath(path))
+    try:
+        is_plain = stat.S_ISREG(os.lstat(found).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_plain = True
+    except OSError as error:
+        raise UsageError(f"{option} {path}: {error.strerror}; name another file") from error
+    if not is_plain:
+        raise UsageError(f"{option} {path}: this is not a plain file, and only plain files are replaced; name another")
+    if not found.parent.is_dir():
+        raise UsageError(f"{option} {path}: there is no folder {found.parent}; make it or name another file")
+    try:
+        tempfile.TemporaryFile(dir=found.parent).close()
+    except OSError as error:
+        reason = f"the folder {found.parent} takes no new file ({error.strerror})"
+        raise UsageError(f"{option} {path}: {reason}; name a file in another folder") from error
+    return found
 
 
 def sync_file(path: Path) -> None:

@@ -1,0 +1,51 @@
+"""Files that a caller names for a result: what cannot be written is told before the work, and links are followed."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from feedwell.core.errors import UsageError
+from feedwell.stores import durable
+from feedwell.stores.durable import output_file, write_atomic
+
+
+def test_a_link_is_followed_to_the_file_it_names_there_or_not(tmp_path: Path) -> None:
+    (tmp_path / "kept.html").write_text("old")
+    for target in ("kept.html", "new.html"):
+        link = tmp_path / f"to {target}"
+        link.symlink_to(target)
+        write_atomic(output_file(link, "--html"), b"page")
+        assert link.is_symlink()
+        assert (tmp_path / target).read_bytes() == b"page"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept.html", "new.html", "to kept.html", "to new.html"]
+
+
+def test_what_is_no_plain_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "to pipe").symlink_to("pipe")
+    (tmp_path / "round").symlink_to("round")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "to pipe", "round", "folder"):
+        with pytest.raises(UsageError, match=f"--html {re.escape(str(tmp_path / name))}: .* not a plain file"):
+            output_file(tmp_path / name, "--html")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_folder_that_is_missing_or_takes_no_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "nowhere" / "x.html", tmp_path / "file" / "x.html"):
+        with pytest.raises(UsageError, match=f"there is no folder {re.escape(str(path.parent))}; make it"):
+            output_file(path, "--html")
+    with pytest.raises(UsageError, match="name another file"):
+        output_file(tmp_path / ("x" * 300), "--html")
+
+    def refuse(dir: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr(durable.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(UsageError, match=r"takes no new file \(Permission denied\); name a file in another folder"):
+        output_file(tmp_path / "x.html", "--html")
