@@ -58,8 +58,8 @@ def test_calls_that_cannot_be_are_told_before_anything_is_lived(
     assert "not a plain file" in capsys.readouterr().err
     assert run(monkeypatch, "--preset", "sociable") == 2
     assert "expected one of news, shop, social" in capsys.readouterr().err
-    assert run(monkeypatch, "--rounds", "0") == 2
-    capsys.readouterr()
+    assert run(monkeypatch, "--rounds", "1") == 2
+    assert "'--rounds'" in capsys.readouterr().err
     assert run(monkeypatch, "--plot", tmp_path) == 2
     assert "is a directory" in capsys.readouterr().err
     for factor in ("inf", "nan", "-1"):
@@ -85,7 +85,7 @@ def test_the_result_is_printed_before_the_picture_is_written(
 def test_a_world_that_is_too_small_is_told_in_its_own_terms(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "--factor", "1e-9", "--rounds", "1") == 2
+    assert run(monkeypatch, "--factor", "1e-9", "--rounds", "2") == 2
     said = capsys.readouterr().err
     assert "a simulated world of 1 users and 1 items (factor 1e-09) is too small" in said
     assert "feedwell.toml" not in said

@@ -190,7 +190,7 @@ def test_a_slate_of_nothing_is_worth_nothing() -> None:
 
 
 def test_a_plan_that_cannot_run_is_refused() -> None:
-    for wrong in ({"rounds": 0}, {"history_days": 1}, {"factor": 0.0}, {"days_per_round": 0}):
+    for wrong in ({"rounds": 1}, {"history_days": 1}, {"factor": 0.0}, {"days_per_round": 0}):
         with pytest.raises(UsageError, match=next(iter(wrong))):
             Plan(**wrong)
     with pytest.raises(UsageError, match="'sociable' is unknown"):

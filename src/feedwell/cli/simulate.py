@@ -21,7 +21,7 @@ _DEFAULT = Plan()
 
 def command(
     preset: Annotated[str, typer.Option(help="The world: news, shop or social.")] = _DEFAULT.preset,
-    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Rounds that every arm lives.")] = _DEFAULT.rounds,
+    rounds: Annotated[int, typer.Option(min=2, max=1000, help="Rounds that every arm lives.")] = _DEFAULT.rounds,
     seed: Annotated[int, typer.Option(min=0, help="The first world's seed.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, max=10_000, help="So many worlds, seeds counted up.")] = 1,
     days: Annotated[int, typer.Option(min=1, help="Simulated days in a round.")] = _DEFAULT.days_per_round,

@@ -13,7 +13,8 @@ from feedwell.data.world import WorldConfig, preset
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The world, the days of history that seed every arm, and the rounds that they then live through.
+    """The world, the days of history that seed every arm, and the rounds that they then live through: two at least,
+    because in the first both arms of the system serve the same release.
 
     A release is trained on at most `learn_from` pages, judged on at most `judge_on`. The defaults make the costlier
     arm of a seed take less than a minute of one core.
@@ -28,7 +29,7 @@ class Plan:
     judge_on: int = 40
 
     def __post_init__(self) -> None:
-        for name, least in (("history_days", 2), ("rounds", 1), ("days_per_round", 1), ("learn_from", 1)):
+        for name, least in (("history_days", 2), ("rounds", 2), ("days_per_round", 1), ("learn_from", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"a simulation's {name} is {getattr(self, name)}, expected at least {least}")
         preset(self.preset)  # a UsageError names the presets that there are

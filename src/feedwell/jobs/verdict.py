@@ -99,7 +99,7 @@ def verdict(simulations: Sequence[Simulation]) -> Verdict:
     plan = simulations[0].plan
     if any(s.plan != plan for s in simulations):
         raise UsageError("a verdict over seeds needs simulations of one plan; these differ in preset, size or length")
-    judged = max(1, plan.rounds - 1)
+    judged = plan.rounds - 1
 
     def over(measure: Measure, arm: str, rounds: slice = slice(-judged, None)) -> np.ndarray[Any, Any]:
         """Each seed's mean over those rounds, shape S."""
