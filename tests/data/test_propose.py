@@ -8,6 +8,7 @@ import json
 import os
 import tomllib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,24 @@ def test_events_that_are_empty_or_cannot_be_read_are_said_to_be_so(tmp_path: Pat
         propose(tmp_path, tmp_path, "test")
     assert "empty.csv has user, item, ts, and no rows; not read: cut.parquet: " in str(told.value)
     assert "of at least 3 different ids" in str(told.value)
+
+
+@pytest.mark.parametrize(("iso", "part"), [(False, False), (True, True)])
+def test_events_without_a_header_are_refused_and_no_row_is_taken_for_one(tmp_path: Path, iso: bool, part: bool) -> None:
+    rows = visits(users=20)
+    for row in rows if iso else []:
+        row["at"] = datetime.fromtimestamp(row["at"], UTC).isoformat()
+    path = write(tmp_path / "part2.csv", rows, {"who": "user", "what": "item"})
+    found = proposed(path, tmp_path / "project")
+    assert "header" not in found["data"]
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[1:]))
+    if part:
+        (tmp_path / "part1.csv").write_text("".join([lines[0], *lines[1:] * 2]))
+    with pytest.raises(DataError, match=r"no header.*\[data\] header = \[") as told:
+        propose(tmp_path if part else path, tmp_path, "test")
+    assert str(path) in str(told.value)
+    assert str(rows[0]["at"]) in str(told.value)
 
 
 @pytest.mark.parametrize(("place", "n_files"), [("project [1]/in", 1), ("in [1]", 2), ("in [1]", 4)])

@@ -5,6 +5,7 @@ A role that nothing tells is a DataError that names the key to fill in.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +13,7 @@ from typing import Literal
 import duckdb
 
 from feedwell.core.errors import DataError
+from feedwell.data.contracts import ISO_TIME
 from feedwell.data.profile import Column, Table, number, quoted_name
 from feedwell.data.words import is_verb, role_rank, words_of
 
@@ -52,7 +54,9 @@ class Roles:
 
 def event_table(tables: Sequence[Table], wanted: str | None = None, unread: Sequence[str] = ()) -> Table:
     """The table that holds events: one with a time and two columns of ids; with a type rather than without, then the
-    longest. `wanted` is the path of a file that must be it; `unread` says what could not be read."""
+    longest. `wanted` is the path of a file that must be it; `unread` says what could not be read.
+
+    DataError where none is found, or where it, or what seems another part of it, has no header."""
     named = [t for t in tables if wanted is not None and any(str(file.path) == wanted for file in t.files)]
     found = [t for t in named or tables if _times(t) and len(_ids(t)) >= 2]
     if not found:
@@ -63,7 +67,35 @@ def event_table(tables: Sequence[Table], wanted: str | None = None, unread: Sequ
             f" {_FEWEST_IDS} different ids ({'; '.join(told)}). Write the project with `feedwell init` and name their"
             " columns under [data] columns"
         )
-    return max(found, key=lambda t: (_type(t, set()) is not None, t.n_rows))
+    best = max(found, key=lambda t: (_type(t, set()) is not None, t.n_rows))
+    for table in found:
+        if table is best or len(table.columns) == len(best.columns):
+            _require_header(table)
+    return best
+
+
+def _require_header(table: Table) -> None:
+    """DataError where the line that was read as a header has a time like those below it: it is an event."""
+    if table.files[0].format != "csv" or table.header:
+        return
+    for column in _times(table):
+        if _is_like(column.name, column):
+            raise DataError(
+                f"looking at {table.files[0].path}: its first line seems to be an event and no header: '{column.name}'"
+                " is a time like those below it. Put a line with the names of the columns first, such as"
+                " user,item,type,ts; or write the project with `feedwell init` and name them there, in their order:"
+                ' [data] header = ["user", "item", ...]'
+            )
+
+
+def _is_like(cell: str, times: Column) -> bool:
+    if times.kind == "time":
+        return re.match(ISO_TIME, cell) is not None
+    try:
+        value = float(cell) / _EPOCHS[unit_of(times) or "s"]
+    except ValueError:
+        return False
+    return _FROM <= value <= _UNTIL
 
 
 def _looks(table: Table) -> str:
