@@ -156,6 +156,26 @@ def test_events_that_are_empty_or_cannot_be_read_are_said_to_be_so(tmp_path: Pat
     assert "of at least 3 different ids" in str(told.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("log.csv", "", "it is empty"),
+        ("log.jsonl", "", "it is empty"),
+        ("log.csv", "\n\n", "it is empty"),
+        ("log.json", '[{"user": "u", "item": "i", "ts": 1700000000}]', "its first lines are no JSON objects"),
+        ("log.jsonl", '{"user": "u", "it', "its first lines are no JSON objects"),
+    ],
+)
+def test_why_a_file_cannot_be_read_is_told_of_the_file_and_of_its_folder(
+    tmp_path: Path, name: str, content: str, why: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    for source in (tmp_path / name, tmp_path):
+        with pytest.raises(DataError, match=rf"looking at .*{why}") as told:
+            propose(source, tmp_path, "test")
+        assert name in str(told.value)
+
+
 @pytest.mark.parametrize(("iso", "part"), [(False, False), (True, True)])
 def test_events_without_a_header_are_refused_and_no_row_is_taken_for_one(tmp_path: Path, iso: bool, part: bool) -> None:
     rows = visits(users=20)

@@ -127,17 +127,24 @@ def _groups(
     for one in paths:
         try:
             file, header = _look(one, folder)
-            if one == wanted and not file.columns:
-                raise DataError("it has no columns")
+            if not file.columns:
+                raise DataError(_without_columns(file))
         except (DataError, UnicodeDecodeError) as error:
             if one == wanted:
                 raise DataError(f"looking at {wanted}: {error}") from error
             told.append(f"{one.name}: {str(error).partition(';')[0]}")
             continue
-        if file.columns:
-            form = (file.format, file.delimiter, file.columns, suffix_of(one), one.parent)
-            groups.setdefault((form, header), []).append(file)
+        form = (file.format, file.delimiter, file.columns, suffix_of(one), one.parent)
+        groups.setdefault((form, header), []).append(file)
     return groups, told
+
+
+def _without_columns(file: SourceFile) -> str:
+    if not file.path.stat().st_size:
+        return "it is empty"
+    if file.format == "jsonl":
+        return "its first lines are no JSON objects: expected one object a line, and no array around them"
+    return "it has no columns"
 
 
 def quoted_name(name: str) -> str:
@@ -158,6 +165,8 @@ def _look(path: Path, folder: Path) -> tuple[SourceFile, tuple[str, ...]]:
     if suffix_of(path) in FORMATS and FORMATS[suffix_of(path)] != "csv":
         return look_at(path, folder), ()
     lines = _first_lines(path)
+    if not lines:
+        raise DataError("it is empty")
     mark = _delimiter(lines)
     if mark is None:
         raise DataError("no text table with the same delimiter on each line, and no other format that we know")
