@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Callable
 
-from .conftest import Server
+from .conftest import SHOP_TEXT, Server
 
 
 def test_the_docs_page_is_whole_in_itself(server: Server) -> None:
@@ -43,3 +44,18 @@ def test_every_route_declares_its_errors_and_events_take_only_declared_keys(serv
     event = body["anyOf"][0]
     assert event["additionalProperties"] is False
     assert event["properties"].keys() >= set(server.runtime.project.entities)
+
+
+def test_rows_are_told_with_the_key_of_their_id_that_the_project_names(servers: Callable[..., Server]) -> None:
+    text = SHOP_TEXT.replace("[entity.item]\n", '[entity.item]\nid = "sku"\n')
+    assert text != SHOP_TEXT
+    server = servers(text, stocked=False)
+    document = server.get("/openapi.json").json()
+    for path, key in (("/v1/items", "sku"), ("/v1/users", "user_id")):
+        body = document["paths"][path]["put"]["requestBody"]["content"]["application/json"]["schema"]
+        row = body["anyOf"][0]
+        assert list(row["properties"]) == [key]
+        assert server.put(path, json={key: "1"}).json()["accepted"] == 1
+    page = html.unescape(server.get("/docs").text)
+    assert "sku" in page
+    assert "item_id" not in page.partition("/v1/items")[2].partition("/v1/users")[0]

@@ -140,6 +140,7 @@ class RowContract:
         self._theirs = {self.section.rename.get(name, name): name for name in self.types}
         self._theirs |= {theirs: ours for ours, theirs in self.section.rename.items()}
         self._id_names = id_names(self.section, entity)
+        self.id_name = self._id_names[0]  # as documents and answers name it
         sources = [section.source or "" for section in project.entity.values()]
         named = {*self.section.text, self.section.group, self.section.valid_from}
         named |= {source.partition(".")[2] for source in sources if source.startswith(f"{entity}.")}
@@ -189,7 +190,7 @@ class RowContract:
 
     def _no_id(self, row: Mapping[str, Any]) -> str:
         """That a row has no id; and which of its keys looks like one, under a name that is not declared."""
-        wanted = self._id_names[0]
+        wanted = self.id_name
         usual = {f"{self.entity}_id", "id", self.entity}
         near = [name for name in row if name in usual - set(self._id_names)]
         near += difflib.get_close_matches(wanted, [name for name in row if name not in self._theirs], n=1, cutoff=0.7)

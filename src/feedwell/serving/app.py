@@ -150,7 +150,7 @@ def _add_writes(app: FastAPI, runtime: Runtime) -> None:
             f"/v1/{key}",
             summary="Whole rows",
             response_class=Response,
-            openapi_extra=_row_schema(entity, key),
+            openapi_extra=_row_schema(check_row.id_name, key),
             responses=answers(AppendAnswer, s422=RowsRefused),
         )
         async def rows(request: Request) -> Response:
@@ -201,16 +201,18 @@ def _event_schema(entities: Sequence[str]) -> dict[str, Any]:
     return _one_or_many(schema | {"properties": ids | schema["properties"], "additionalProperties": False}, "events")
 
 
-def _row_schema(entity: str, key: str) -> dict[str, Any]:
-    id_schema = {"type": "string", "minLength": 1, "maxLength": 512}
+def _row_schema(id_name: str, key: str) -> dict[str, Any]:
+    id_schema = {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}
     schema = {
         "type": "object",
-        "properties": {f"{entity}_id": id_schema},
+        "properties": {id_name: id_schema},
         "maxProperties": 1000,
         "additionalProperties": True,
         "description": "The whole row, its id and its columns: what is left out is gone.",
     }
-    return _one_or_many(schema, key)
+    told = _one_or_many(schema, key)
+    told["requestBody"]["content"]["application/json"]["example"] = {id_name: f"{key[0]}1"}
+    return told
 
 
 def _one_or_many(schema: dict[str, Any], key: str) -> dict[str, Any]:

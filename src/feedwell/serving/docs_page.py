@@ -39,12 +39,10 @@ _BOUNDS = (
     ("pattern", "matches"),
     ("default", "default"),
 )
-_SAMPLES = {
+_SAMPLES: dict[str, dict[str, Any]] = {
     "/v1/recommend": {"user_id": "u1", "n": 10},
     "/v1/rank": {"user_id": "u1", "items": ["i1", "i2"]},
     "/v1/events": {"type": "view", "user": "u1", "item": "i1", "event_id": "e1"},
-    "/v1/items": {"item_id": "i1"},
-    "/v1/users": {"user_id": "u1"},
 }
 
 
@@ -69,8 +67,9 @@ def _operation(path: str, method: str, operation: Mapping[str, Any], document: M
         (p["name"], p["in"], p.get("required", False), {**p["schema"], "description": p.get("description", "")})
         for p in operation.get("parameters", [])
     ]
-    note = ""
+    note, sample = "", _SAMPLES.get(path, {})
     if body := operation.get("requestBody"):
+        sample = body["content"]["application/json"].get("example", sample)
         schema = _resolved(body["content"]["application/json"]["schema"], document)
         if "anyOf" in schema:
             schema = _resolved(schema["anyOf"][0], document)
@@ -87,7 +86,7 @@ def _operation(path: str, method: str, operation: Mapping[str, Any], document: M
     answers = ", ".join(f"{code} {answer.get('description', '')}" for code, answer in operation["responses"].items())
     return (
         f"<h2><b>{method.upper()}</b> {escape(path)}</h2><p>{escape(operation.get('summary', ''))}</p>{note}{table}"
-        f'<p class="soft">Answers: {escape(answers)}</p><pre>{escape(_curl(path, method, server))}</pre>'
+        f'<p class="soft">Answers: {escape(answers)}</p><pre>{escape(_curl(path, method, sample, server))}</pre>'
     )
 
 
@@ -117,10 +116,10 @@ def _bounds(schema: Mapping[str, Any]) -> str:
     return ", ".join(dict.fromkeys(found))
 
 
-def _curl(path: str, method: str, server: str) -> str:
+def _curl(path: str, method: str, sample: Mapping[str, Any], server: str) -> str:
     at = path.replace("{user}", "u1").replace("{request_id}", "REQUEST_ID")
     if method == "get":
         return f"curl -s '{server}{at}'"
-    body = orjson.dumps(_SAMPLES.get(path, {})).decode()
+    body = orjson.dumps(sample).decode()
     verb = "" if method == "post" else f" -X {method.upper()}"
     return f"curl -s{verb} '{server}{at}' -H 'Content-Type: application/json' -d '{body}'"
