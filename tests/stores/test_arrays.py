@@ -1,3 +1,6 @@
+import os
+import stat
+
 import numpy as np
 import pytest
 
@@ -25,6 +28,19 @@ def test_equal_arrays_give_equal_bytes(tmp_path):
     save_arrays(tmp_path / "one", {"a": a, "b": b})
     save_arrays(tmp_path / "two", {"b": b.copy(), "a": a.copy()})
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_who_may_read_is_as_for_any_other_file(tmp_path, umask):
+    """Safetensors writes for its own user alone: a server under another one could not read a release."""
+    before = os.umask(umask)
+    try:
+        (tmp_path / "other").touch()
+        save_arrays(tmp_path / "a", {"a": np.arange(5)})
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "other")]
+    assert modes == [0o666 & ~umask] * 2
 
 
 def test_what_is_missing_or_damaged_is_named(tmp_path):

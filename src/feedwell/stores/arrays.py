@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,8 +17,11 @@ Array = NDArray[np.generic]
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Writes the arrays; equal arrays give equal bytes."""
+    """Writes the arrays; equal arrays give equal bytes. Who may read the file is as for any other file."""
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, str(path))
+    path.chmod(mode)  # safetensors writes for its own user alone, and a server may run under another
 
 
 def load_arrays(path: Path, names: Sequence[str]) -> dict[str, Array]:
