@@ -38,8 +38,9 @@ def test_a_number_is_one_id_by_every_route(servers: Callable[..., Server]) -> No
     assert by_path["user_id"] == by_body["user_id"] == "7"
     assert [[i["item_id"] for i in feed["items"]] for feed in (by_path, by_body)] == [["13"], ["13"]]
     assert server.feed("8", exclude=["12.0"])["items"] == server.feed("8", exclude=["12"])["items"] != []
-    ranked = server.post("/v1/rank", json={"user_id": "8", "items": ["12.0", "12", "14.0"]}).json()
-    assert ([i["item_id"] for i in ranked["items"]], ranked["unknown"]) == (["12"], ["14"])
+    ranked = server.post("/v1/rank", json={"user_id": "8", "items": ["12.0", "12", "14.0", "14"]}).json()
+    assert ([i["item_id"] for i in ranked["items"]], ranked["unknown"]) == (["12"], ["14.0"])  # as it was sent
+    assert server.feed("8", exclude=["15.0", "12.0"])["unknown_excluded"] == ["15.0"]
 
 
 def test_exclude_and_cursor(server: Server) -> None:

@@ -65,7 +65,8 @@ class Served:
     """The answer with what a caller shows: `item_ids` per slot (None: forgotten) and the cursor of the next page.
 
     `cursor` is None on the last page that a scroll may have; `short` then says so. `unknown` are the items that the
-    caller brought and that the log has never seen: they are not ranked; `unknown_excluded` those that it excluded.
+    caller brought and that the log has never seen, as it wrote them: they are not ranked; `unknown_excluded` those that
+    it excluded.
     """
 
     answer: Answer
@@ -142,7 +143,7 @@ class RequestPath:
     def prepare(self, wish: Wish, pace: Pace | None = None) -> Served:
         """The answer before its record is written; it must not leave before `keep`."""
         check_wish(wish)
-        wish = _plain(wish)
+        wish = replace(wish, user_id=plain_id(wish.user_id))  # one arm and one scroll however a number is written
         earlier = read_cursor(self._secret, wish.user_id, wish.cursor) if wish.cursor else []
         exclude, unknown_excluded = self._known(wish.exclude)
         ask = replace(self._ask(wish, earlier, pace), exclude=exclude)
@@ -221,10 +222,12 @@ class RequestPath:
         return brought, unknown
 
     def _known(self, item_ids: Sequence[str]) -> tuple[Keys, tuple[str, ...]]:
-        """The items' keys in order, each once; and the ids that have none."""
-        ids = list(dict.fromkeys(item_ids))
-        keys_N = self.log.ids.lookup("item", ids) if ids else NO_KEYS
-        unknown = tuple(name for name, key in zip(ids, keys_N, strict=True) if key == NO_KEY)
+        """The items' keys in order, each once; and the ids that have none, as the caller wrote them first."""
+        written: dict[str, str] = {}
+        for name in item_ids:
+            written.setdefault(plain_id(name), name)
+        keys_N = self.log.ids.lookup("item", list(written)) if written else NO_KEYS
+        unknown = tuple(name for name, key in zip(written.values(), keys_N, strict=True) if key == NO_KEY)
         return keys_N[keys_N != NO_KEY], unknown
 
     def _shown(self, earlier: Sequence[str]) -> Keys:
@@ -247,12 +250,6 @@ def check_wish(wish: Wish) -> None:
     for item in wish.exclude:
         _check_id("exclude", item)
     _check_among(wish)
-
-
-def _plain(wish: Wish) -> Wish:
-    """With every id in its one spelling: a user has one arm and one scroll however the number is written."""
-    plain = replace(wish, user_id=plain_id(wish.user_id), exclude=[plain_id(name) for name in wish.exclude])
-    return plain if wish.among is None else replace(plain, among=[plain_id(name) for name in wish.among])
 
 
 def _check_among(wish: Wish) -> None:
