@@ -194,6 +194,18 @@ def test_events_without_a_header_are_refused_and_no_row_is_taken_for_one(tmp_pat
     assert str(rows[0]["at"]) in str(told.value)
 
 
+def test_a_catalog_without_a_header_is_left_out_and_told(tmp_path: Path) -> None:
+    log = write(tmp_path / "in" / "log.csv", visits(users=20), {"who": "user", "what": "code"})
+    with log.open("a", newline="") as file:
+        file.write("p1,code,like,1700000000,0\r\n")  # an id may be called as the column is
+    path = write(tmp_path / "in" / "stories.csv", catalog())
+    assert proposed(log, tmp_path / "project", item="code")["entity"]["item"]["id"] == "code"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    assert "item" not in proposed(log, tmp_path / "project", item="code").get("entity", {})
+    text = (tmp_path / "project" / "feedwell.toml").read_text()
+    assert "# not used: stories.csv: its first line seems to be a row and no header: 'x0' is an item of the" in text
+
+
 @pytest.mark.parametrize(("place", "n_files"), [("project [1]/in", 1), ("in [1]", 2), ("in [1]", 4)])
 def test_names_with_the_marks_of_patterns_are_read_as_they_are(tmp_path: Path, place: str, n_files: int) -> None:
     rows = visits(users=20)

@@ -78,12 +78,31 @@ def find_catalogs(tables: Sequence[Table], events: Table, roles: Roles) -> tuple
                 told.append(f"{table.name}: {why or 'no column holds the ids of half of the items or users'}")
                 continue
             (role, column), share = max(overlaps.items(), key=lambda pair: pair[1])
-            made = _catalog(db, table, role, column, share)
+            made = _headless(db, table, events, roles, role, column) or _catalog(db, table, role, column, share)
             if isinstance(made, str):
                 told.append(f"{table.name}: {made}")
             elif share > found.get(role, (0.0, None))[0]:
                 found[role] = (share, made)
     return {role: catalog for role, (_, catalog) in found.items()}, told
+
+
+def _headless(
+    db: duckdb.DuckDBPyConnection, table: Table, events: Table, roles: Roles, entity: str, id_column: str
+) -> str:
+    """Why the line that was read as a table's header is a row: its id is one of the events'; "" where it is not.
+
+    An id that is called as a column of the events may come from files that were joined, header lines and all.
+    """
+    if table.files[0].format != "csv" or table.header or id_column in events.columns:
+        return ""
+    cell = events.text(roles.columns[entity].column)
+    if db.execute(f"SELECT 1 FROM {events.relation} WHERE {cell} = ? LIMIT 1", [id_column]).fetchone() is None:
+        return ""
+    article = "an" if entity == "item" else "a"
+    return (
+        f"its first line seems to be a row and no header: '{id_column}' is {article} {entity} of the events; put a"
+        " line with the names of the columns first"
+    )
 
 
 def _interactions(table: Table, roles: Roles) -> str:
