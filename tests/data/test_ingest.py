@@ -474,6 +474,15 @@ def test_a_gzip_file_that_is_not_whole_is_named_and_nothing_is_stored(shop, told
     assert shop.log.high_water() == (-1, 0)
 
 
+@pytest.mark.parametrize("n", [10, 600_000])
+def test_a_csv_whose_lines_end_in_two_ways_is_named_and_nothing_is_stored(shop, n):
+    shop.write("e.csv", "user,item,type,ts\n" + f"u,i,view,{NOW}\n" * n + f"u,i,buy,{NOW}\r\nu,i,view,{NOW}\n")
+    shop.declare(events="e.csv")
+    with pytest.raises(DataError, match=r"e\.csv cannot be read: .*\\r\\n.*one ending of lines$"):
+        shop.ingest()
+    assert shop.log.high_water() == (-1, 0)
+
+
 def test_a_wrong_header_tells_what_is_there_and_what_to_do(shop):
     shop.write("e.csv", "visitor,product,when\n1,2,3\n")
     shop.declare(events="e.csv")

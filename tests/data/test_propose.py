@@ -162,6 +162,7 @@ def test_events_that_are_empty_or_cannot_be_read_are_said_to_be_so(tmp_path: Pat
         ("log.csv", "", "it is empty"),
         ("log.jsonl", "", "it is empty"),
         ("log.csv", "\n\n", "it is empty"),
+        ("log.csv", "a,b\n" + "c,d\n" * 99 + "e,f\r\ng,h\n", "it is no csv, as where some lines end in"),
         ("log.json", '[{"user": "u", "item": "i", "ts": 1700000000}]', "its first lines are no JSON objects"),
         ("log.jsonl", '{"user": "u", "it', "its first lines are no JSON objects"),
     ],
@@ -169,7 +170,7 @@ def test_events_that_are_empty_or_cannot_be_read_are_said_to_be_so(tmp_path: Pat
 def test_why_a_file_cannot_be_read_is_told_of_the_file_and_of_its_folder(
     tmp_path: Path, name: str, content: str, why: str
 ) -> None:
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_text(content, newline="")
     for source in (tmp_path / name, tmp_path):
         with pytest.raises(DataError, match=rf"looking at .*{why}") as told:
             propose(source, tmp_path, "test")

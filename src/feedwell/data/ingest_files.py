@@ -190,7 +190,21 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
+def why_unreadable(error: Exception) -> str:
+    """DuckDB's reason in a line; where it names its parser's state, what brought it there and what to do."""
+    if "state machine" in str(error):
+        return "it is no csv, as where some lines end in \\r\\n and others in \\n; write it with one ending of lines"
+    return str(error).partition("\n")[0]
+
+
 def _read_csv(file: SourceFile, columns: list[str]) -> Iterator[Batch]:
+    try:
+        yield from _csv_batches(file, columns)
+    except (duckdb.Error, pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{file.path} cannot be read: {why_unreadable(error)}") from error
+
+
+def _csv_batches(file: SourceFile, columns: list[str]) -> Iterator[Batch]:
     if not file.columns:
         return
     types = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in file.columns)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from feedwell.core.errors import DataError
 from feedwell.data.contracts import ISO_TIME
 from feedwell.data.gzipped import open_bytes
-from feedwell.data.ingest_files import FORMATS, SourceFile, look_at, suffix_of
+from feedwell.data.ingest_files import FORMATS, SourceFile, look_at, suffix_of, why_unreadable
 
 Kind = Literal["int", "float", "bool", "time", "list", "text"]
 FEW = 60
@@ -107,7 +107,7 @@ def profile_folder(path: Path) -> tuple[list[Table], list[str]]:
         try:
             table = _profile(named or files, header)
         except duckdb.Error as error:
-            why = str(error).splitlines()[0]
+            why = why_unreadable(error)
             if named:
                 raise DataError(f"looking at {path}: {why}") from error
             told.append(f"{files[0].name}: {why}")
