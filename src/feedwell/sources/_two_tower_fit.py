@@ -132,7 +132,8 @@ def _valid(config: TwoTower.Config, at_N: Ints, list_N: Ints, seed: int) -> NDAr
     """Those that watch for the stop: the last samples in time; some by chance where nothing has a time.
 
     Where a sample is found from all others of its list: whole lists by chance, so that no other sample has seen it; and
-    samples by chance if the lists are too few and too long for that."""
+    samples by chance if the lists are too few and too long for that.
+    """
     n, share = len(at_N), round(config.valid_share * len(at_N))
     valid_N = np.zeros(n, np.bool_)
     if share < _LEAST_VALID:
@@ -153,7 +154,7 @@ def _of_lists(list_N: Ints, share: int, random: np.random.Generator) -> NDArray[
     come to half of it at least, if there are so many."""
     lists, of_N, size = np.unique(list_N, return_inverse=True, return_counts=True)
     order = random.permutation(len(lists))
-    order = order[size[order] <= max(1, share // 2)]
+    order = order[size[order] <= share // 2]
     taken = np.zeros(len(lists), np.bool_)
     taken[order[np.cumsum(size[order]) <= share]] = True
     return np.asarray(taken[of_N])
