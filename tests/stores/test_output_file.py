@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -49,3 +50,31 @@ def test_a_folder_that_is_missing_or_takes_no_file_is_named(tmp_path: Path, monk
     monkeypatch.setattr(durable.tempfile, "TemporaryFile", refuse)
     with pytest.raises(UsageError, match=r"takes no new file \(Permission denied\); name a file in another folder"):
         output_file(tmp_path / "x.html", "--html")
+
+
+@pytest.mark.parametrize("fails", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "x.html"
+    path.write_text("old")
+    monkeypatch.setattr(durable.os, fails, refuse)
+    with pytest.raises(OSError, match="No space left on device"):
+        write_atomic(path, b"new")
+    assert [one.name for one in tmp_path.iterdir()] == ["x.html"]
+    assert path.read_text() == "old"
+
+
+def test_a_file_that_cannot_be_removed_does_not_hide_why_the_write_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def vanish(beside: Path, _: Path) -> None:  # the temporary file is gone, as when its folder was removed
+        os.remove(beside)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(durable.os, "replace", vanish)
+    with pytest.raises(OSError, match="Input/output error"):
+        write_atomic(tmp_path / "x.html", b"new")

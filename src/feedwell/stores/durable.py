@@ -7,20 +7,28 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from feedwell.core.errors import Unavailable, UsageError
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """`path` holds `content`, durably; a reader sees the old file or the new one, never a part."""
+    """`path` holds `content`, durably; a reader sees the old file or the new one, never a part.
+
+    A write that fails leaves nothing beside the old file: on a full disk, what was written so far is in the way.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(beside, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(OSError):  # why the write failed is what the caller has to know
+            os.unlink(beside)
+        raise
     sync_folder(path.parent)
 
 
