@@ -5,6 +5,7 @@ What the commands do with a project are methods here; notebooks and the CLI do t
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -144,18 +145,31 @@ class Workspace:
 
         Killed, it goes on when it is called again where its neural fits stood, if data and configuration are the same.
 
-        The report as a page for people is written to `report_path` of the release.
+        The report as a page for people is written to `report_path` of the release; a write that fails is a warning in
+        the report.
         """
         inputs = self.training_inputs(progress)
         with kept_until_done(self.state_folder / "fits") as work:
             report = train(replace(inputs, work=work), max_requests=max_requests)
-        if report.release_id is not None:
-            content = Content.of_training(self.project, self.clock.now(), report)
-            write_page(content, self.report_path(report.release_id))
+        return report if report.release_id is None else self._with_page(report, report.release_id)
+
+    def report_path(self, release_id: str | None) -> Path | None:
+        """Where the page of the run that made the release is; None where there is none."""
+        page = self._page(release_id) if release_id is not None else None
+        # Path.is_file raises where the folder gives no permission.
+        return page if page is not None and os.path.isfile(page) else None
+
+    def _with_page(self, report: TrainReport, release_id: str) -> TrainReport:
+        """The report once its page is written, or with a warning: the release stands, and took long to train."""
+        page = self._page(release_id)
+        try:
+            write_page(Content.of_training(self.project, self.clock.now(), report), page)
+        except OSError as error:
+            told = f"the report's page was not written to {page}: {error.strerror or error}; the release is whole"
+            return replace(report, warnings=(*report.warnings, told))
         return report
 
-    def report_path(self, release_id: str) -> Path:
-        """Where the page of the run that made the release is."""
+    def _page(self, release_id: str) -> Path:
         return self.state_folder / "reports" / f"{release_id}.html"
 
     def evaluate(

@@ -70,7 +70,7 @@ def command(
         with run.step("train and evaluate"), progress(quiet=json) as advance:
             report = opened.train(max_requests=requests, progress=advance)
         if not json:
-            print_training(run.out, report, opened.report_path(report.release_id or ""))
+            print_training(run.out, report, opened.report_path(report.release_id))
         with run.step("publish"):
             _publish(opened, run)
         with run.step("recommend"):

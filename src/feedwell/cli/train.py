@@ -23,6 +23,6 @@ def command(
 ) -> None:
     with workspace.open(project, environment=environment) as opened, progress(quiet=json) as advance:
         report = opened.train(max_requests=max_requests, progress=advance)
-        page = opened.report_path(report.release_id) if report.release_id is not None else None
+        page = opened.report_path(report.release_id)
     found = report.to_dict() | {"page": None if page is None else str(page)}
     show(found, lambda out: print_training(out, report, page), as_json=json)
