@@ -54,6 +54,9 @@ def test_where_the_page_is_is_printed(
     assert run(monkeypatch, shop, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["page"], found["warnings"]) == (str(page), ["an earlier one"])
+    with workspace.open(shop) as opened:
+        assert opened.report_path("r1") == page
+        assert opened.report_path("r" * 300) is None  # the system refuses to look, as where it gives no permission
 
 
 def test_a_page_that_cannot_be_written_does_not_cost_the_training(
@@ -65,7 +68,6 @@ def test_a_page_that_cannot_be_written_does_not_cost_the_training(
     with workspace.open(shop) as opened:
         report = opened.train()
         assert opened.report_path("r1") is None
-        assert opened.report_path("r" * 300) is None  # the system refuses to look, as in a folder without permission
     assert report.release_id == "r1"
     first, told = report.warnings
     assert first == "an earlier one"
