@@ -18,8 +18,8 @@ JSON = {"Content-Type": "application/json"}
         (rb'{"user_id": "u", "exclude": ["\ud800"]}', "valid"),
         (rb'{"user_id": "u", "cursor": "\ud800"}', "valid"),
         (rb'{"user_id": "u", "context": {"\ud800": 1}}', "valid"),
-        (b'{"user_id": NaN}', "string"),
-        (b'{"user_id": "u", "n": Infinity}', "integer"),
+        (b'{"user_id": NaN}', "body.user_id: NaN"),
+        (b'{"user_id": "u", "n": Infinity}', "body.n: Infinity"),
         (b'{"user_id": "u", "n": true}', "integer"),
         (b'{"user_id": "u", "n": "3"}', "integer"),
         (b'{"user_id": 5}', "string"),
@@ -35,6 +35,41 @@ def test_a_hostile_body_is_422_with_a_reason(server: Server, body: bytes, says: 
     assert 400 <= response.status_code < 500, response.text
     assert response.json().keys() == {"error", "problems"}
     assert says in response.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("more", "at", "says"),
+    [
+        ('"context": {"hour": NaN}', ["body.context.hour"], "NaN is no JSON number"),
+        (
+            '"context": {"a": [{"b": -Infinity}, 1e999, 1]}',
+            ["body.context.a.0.b", "body.context.a.1"],
+            "-Infinity is no",
+        ),
+        ('"context": {"a": -1e400}', ["body.context.a"], "no 64-bit float holds this number"),
+        ('"context": {"a": 1, "b": {"c": 1, "c": 1}}', ["body.context.b.c"], "comes 2 times in this object"),
+        ('"context": {"a": 1, "a": {"b": NaN}, "a": 1}', ["body.context.a", "body.context.a.b"], "comes 3 times"),
+        ('"user_id": "v"', ["body.user_id"], "comes 2 times"),
+        ('"context": {"a": ' + "[" * 300 + "NaN" + "]" * 300 + "}", ["body.context.a" + ".0" * 93], "NaN is no JSON"),
+        ('"context": {"a": [' + "NaN," * 200 + "1]}", [f"body.context.a.{i}" for i in range(100)], "NaN is no JSON"),
+    ],
+)
+@pytest.mark.parametrize("route", ["recommend", "rank"])
+def test_what_json_does_not_allow_is_refused_where_it_stands(
+    server: Server, route: str, more: str, at: list[str], says: str
+) -> None:
+    body = '{"user_id": "u", "items": ["i1"], ' if route == "rank" else '{"user_id": "u", '
+    response = server.post(f"/v1/{route}", content=body + more + "}", headers=JSON)
+    assert response.status_code == 422, response.text
+    found = response.json()
+    assert [problem["at"] for problem in found["problems"]] == at
+    assert says in found["problems"][0]["problem"]
+    assert found["error"].startswith(f"the request is not valid: {at[0]}: ")
+
+
+def test_equal_keys_of_different_objects_and_plain_numbers_are_read(server: Server) -> None:
+    feed = server.feed(context={"a": {"n": 1.5}, "b": {"n": -2e300}, "n": [0, 1e-999, 2**53, "NaN", None, True]})
+    assert feed["items"]
 
 
 def test_what_was_sent_is_not_sent_back(server: Server) -> None:

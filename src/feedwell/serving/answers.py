@@ -10,8 +10,7 @@ from pydantic import BaseModel, Field
 from feedwell.core.event import MAX_ID_BYTES
 from feedwell.pipeline.cursor import MAX_PAGES
 from feedwell.pipeline.path import MAX_AMONG, MAX_EXCLUDE, MAX_N, SURFACE
-from feedwell.serving.bodies import MAX_CURSOR, MAX_ROWS, REQUEST_ID, ErrorAnswer
-from feedwell.serving.fallback import PROBLEMS_LISTED
+from feedwell.serving.bodies import MAX_CURSOR, MAX_ROWS, PROBLEMS_LISTED, REQUEST_ID, ErrorAnswer
 
 _LARGEST = sys.float_info.max
 MAX_NAMES = 10_000

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Path, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.convertors import StringConvertor, register_url_convertor
 
@@ -46,6 +46,7 @@ from feedwell.serving.bodies import (
 from feedwell.serving.docs_page import HEADERS, docs_page
 from feedwell.serving.fallback import BodyLimit, add_error_answers, json_response, refusal
 from feedwell.serving.intake import append
+from feedwell.serving.json_body import PlainJsonRoute
 from feedwell.serving.metrics import MetricsBoard
 from feedwell.serving.runtime import Runtime, feed_of
 
@@ -85,6 +86,8 @@ def create_app(runtime: Runtime, board: MetricsBoard | None = None) -> FastAPI:
 
 
 def _add_feeds(app: FastAPI, runtime: Runtime) -> None:
+    routes = APIRouter(route_class=PlainJsonRoute)
+
     async def feed(wish: Wish) -> Response:
         def work(left_ms: float) -> tuple[RequestPath, Served]:
             return runtime.prepare(wish, left_ms)
@@ -98,23 +101,25 @@ def _add_feeds(app: FastAPI, runtime: Runtime) -> None:
         answer: Response = await runtime.lane.submit(work, finish, runtime.deadline_ms)
         return answer
 
-    @app.post("/v1/recommend", summary="A feed", response_class=Response, responses=answers(FeedAnswer))
+    @routes.post("/v1/recommend", summary="A feed", response_class=Response, responses=answers(FeedAnswer))
     async def recommend(body: RecommendBody) -> Response:
         return await feed(Wish(**body.model_dump()))
 
-    @app.post("/v1/rank", summary="The caller's items, ranked", response_class=Response, responses=answers(RankAnswer))
+    @routes.post(
+        "/v1/rank", summary="The caller's items, ranked", response_class=Response, responses=answers(RankAnswer)
+    )
     async def rank(body: RankBody) -> Response:
         asked = body.model_dump()
         return await feed(Wish(among=asked.pop("items"), **asked))
 
-    @app.get("/v1/recommend/{user:id}", summary="A feed", response_class=Response, responses=answers(FeedAnswer))
+    @routes.get("/v1/recommend/{user:id}", summary="A feed", response_class=Response, responses=answers(FeedAnswer))
     async def recommend_user(
         user: Annotated[Id, Path(description=_ID_HELP)],
         query: Annotated[FeedQuery, Query()],
     ) -> Response:
         return await feed(Wish(user_id=user, **query.model_dump()))
 
-    @app.get(
+    @routes.get(
         "/v1/explain/{request_id}",
         summary="Why these items",
         response_class=Response,
@@ -125,6 +130,8 @@ def _add_feeds(app: FastAPI, runtime: Runtime) -> None:
         if explained is None:
             return refusal(404, f"no request '{request_id}' is on record; records are kept by request_id of an answer")
         return json_response(explained)
+
+    app.include_router(routes)
 
 
 def _add_writes(app: FastAPI, runtime: Runtime) -> None:

@@ -18,6 +18,7 @@ from feedwell.pipeline.path import MAX_AMONG, MAX_EXCLUDE, MAX_N, SURFACE
 MAX_ROWS = 10_000
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_CURSOR = 8192
+PROBLEMS_LISTED = 100
 REQUEST_ID = r"^[0-9A-Za-z_-]{1,64}$"
 
 
@@ -62,7 +63,7 @@ Context = Annotated[
 
 
 class RecommendBody(BaseModel):
-    """One wish for a feed. Read strictly: ids are strings, and neither `true` nor "3" is a number."""
+    """A wish for a feed. Read strictly: ids are strings, neither `true`, "3" nor NaN is a number; keys are unique."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     user_id: Id
@@ -129,7 +130,9 @@ class ErrorAnswer(BaseModel):
     """The one shape of every error."""
 
     error: str = Field(max_length=10_000, description="What is wrong and what to do.")
-    problems: list[Problem] = Field(max_length=100, description="One per field; empty where none is to blame.")
+    problems: list[Problem] = Field(
+        max_length=PROBLEMS_LISTED, description="One per field; empty where none is to blame."
+    )
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {

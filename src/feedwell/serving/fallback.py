@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,10 +13,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from feedwell.core.errors import DataError, FeedwellError, Unavailable, UsageError
-from feedwell.serving.bodies import Refused
+from feedwell.serving.bodies import PROBLEMS_LISTED, Refused
+from feedwell.serving.json_body import NotPlainJson
 
 RETRY_AFTER_S = "1"
-PROBLEMS_LISTED = 100
 _PROBLEMS_SHOWN = 3
 _log = logging.getLogger("feedwell.serving")
 
@@ -31,9 +31,9 @@ def refusal(status: int, reason: str) -> Response:
     return json_response({"error": reason, "problems": []}, status, headers)
 
 
-def invalid(error: RequestValidationError) -> Response:
+def invalid(found: Sequence[Mapping[str, Any]]) -> Response:
     """422 with each problem's place and reason. What was sent is never repeated: it may not even be JSON."""
-    problems = [{"at": _place(found["loc"]), "problem": _printable(found["msg"])} for found in error.errors()]
+    problems = [{"at": _place(one["loc"]), "problem": _printable(one["msg"])} for one in found]
     text = "; ".join(f"{p['at']}: {p['problem']}" for p in problems[:_PROBLEMS_SHOWN])
     body = {"error": f"the request is not valid: {text}", "problems": problems[:PROBLEMS_LISTED]}
     return json_response(body, 422)
@@ -57,7 +57,11 @@ def add_error_answers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def not_valid(request: Request, error: RequestValidationError) -> Response:
-        return invalid(error)
+        return invalid(error.errors())
+
+    @app.exception_handler(NotPlainJson)
+    async def not_plain(request: Request, error: NotPlainJson) -> Response:
+        return invalid(error.problems)
 
     @app.exception_handler(HTTPException)
     async def by_http(request: Request, error: HTTPException) -> Response:

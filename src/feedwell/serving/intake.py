@@ -13,8 +13,8 @@ from feedwell.core.clock import SECOND
 from feedwell.core.event import CATALOG_PREFIX, RawEvent
 from feedwell.data.quarantine import Quarantine
 from feedwell.pipeline.project_folder import STATE_FOLDER
-from feedwell.serving.bodies import rows_of
-from feedwell.serving.fallback import PROBLEMS_LISTED, json_response
+from feedwell.serving.bodies import PROBLEMS_LISTED, rows_of
+from feedwell.serving.fallback import json_response
 from feedwell.serving.runtime import Runtime
 
 Check = Callable[[Any, int], RawEvent | str]

@@ -1,0 +1,113 @@
+"""JSON to the letter, for bodies that a model reads: Python's parser takes NaN, and of equal keys the last.
+
+The parser below costs some 6 µs more per small body. Batches of rows are read by orjson, three times as fast as this
+(2026-11, 1,000 events): it refuses NaN, and of equal keys takes the last.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from itertools import islice
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from feedwell.serving.bodies import PROBLEMS_LISTED
+
+
+class NotPlainJson(HTTPException):
+    """422 with places and reasons; an HTTPException because the framework passes only those on from reading a body."""
+
+    def __init__(self, problems: list[dict[str, Any]]) -> None:
+        super().__init__(422, "the body is not plain JSON")
+        self.problems = problems
+
+
+class PlainJsonRoute(APIRoute):
+    """A route whose body is read by `read_json`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        answer = super().get_route_handler()
+
+        async def read_plainly(request: Request) -> Response:
+            return await answer(_PlainRequest(request.scope, request.receive))
+
+        return read_plainly
+
+
+class _PlainRequest(Request):
+    async def json(self) -> Any:
+        return read_json(await self.body())
+
+
+def read_json(body: bytes) -> Any:
+    """The body's value. NotPlainJson: a number is none of JSON's or too large, or an object has a key twice.
+
+    json.JSONDecodeError: it is no JSON at all.
+    """
+    try:
+        return json.loads(body, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
+    except _Found:
+        marked = json.loads(body, object_pairs_hook=_Pairs, parse_constant=_Wrong, parse_float=_float_or_wrong)
+        raise NotPlainJson([*islice(_problems(marked), PROBLEMS_LISTED)]) from None
+
+
+class _Found(Exception):
+    """Something is wrong; a second reading finds where."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise _Found
+    return made
+
+
+def _refuse(name: str) -> Any:
+    raise _Found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise _Found
+    return value
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object with its equal keys."""
+
+
+class _Wrong(str):
+    """What stands where a number should."""
+
+
+def _float_or_wrong(text: str) -> float | _Wrong:
+    value = float(text)
+    return _Wrong() if math.isinf(value) else value
+
+
+def _problems(marked: Any) -> Iterator[dict[str, Any]]:
+    """Each with its place, in the body's order; without recursion, because a body may be as deep as the parser goes."""
+    place: list[str | int] = []
+    levels: list[Iterator[tuple[str | int, Any]]] = [iter([("body", marked)])]
+    while levels:
+        key, value = next(levels[-1], (None, None))
+        if key is None:
+            levels.pop()
+            del place[-1:]
+        elif isinstance(value, _Wrong):
+            why = f"{value} is no JSON number" if value else "no 64-bit float holds this number"
+            yield {"loc": (*place, key), "msg": why}
+        elif isinstance(value, list):
+            place.append(key)
+            levels.append(iter(value) if isinstance(value, _Pairs) else enumerate(value))
+            counts = Counter(name for name, _ in value) if isinstance(value, _Pairs) else Counter[str]()
+            for name, n in counts.items():
+                if n > 1:
+                    yield {"loc": (*place, name), "msg": f"this key comes {n} times in this object"}
