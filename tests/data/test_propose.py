@@ -81,6 +81,11 @@ def proposed(source: Path, project: Path, **given: str) -> dict[str, Any]:
     return tomllib.loads((project / "feedwell.toml").read_text(encoding="utf-8"))
 
 
+def words(project: Path) -> str:
+    """The proposal's text, its comments on one line each."""
+    return " ".join((project / "feedwell.toml").read_text(encoding="utf-8").replace("\n# ", " ").split())
+
+
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv"])
 def test_columns_types_and_catalog_are_found_under_names_of_their_own(tmp_path: Path, ending: str) -> None:
     names = {"who": "reader_id", "what": "articleId", "did": "action", "at": "occurred_at", "place": "position"}
@@ -304,6 +309,51 @@ def test_a_user_table_and_a_list_of_pairs_are_no_item_catalogs(tmp_path: Path) -
     assert found["feature"]["user_age"]["aggregate"] == "column"
     text = (tmp_path / "project" / "feedwell.toml").read_text()
     assert "# not used: pairs.csv: it names users and items" in text
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "tsv"])
+@pytest.mark.parametrize("other", [{"who": "user", "what": "item"}, {"who": "nr", "what": "code", "at": "moment"}])
+def test_the_events_in_another_format_are_left_aside_and_no_catalog(
+    tmp_path: Path, ending: str, other: dict[str, str]
+) -> None:
+    folder, names = tmp_path / "in", {"who": "user", "what": "item"}
+    path = write(folder / "log.csv", visits(users=30), names)
+    write(folder / f"log_copy.{ending}", visits(users=30), other)
+    write(folder / "people.csv", [{"id": f"p{i}", "age": 20 + i % 40} for i in range(30)])
+    found = proposed(folder, tmp_path / "project")
+    assert (found["data"]["events"], set(found["entity"])) == (str(path), {"user"})
+    assert found["entity"]["user"]["path"] == str(folder / "people.csv")
+    told = words(tmp_path / "project")
+    assert f"not used: log_copy.{ending}: its rows are those of log.csv once more, so it is left aside" in told
+
+
+@pytest.mark.parametrize("other", [{"who": "user", "what": "item"}, {"who": "nr", "what": "code", "at": "moment"}])
+def test_more_events_in_another_format_are_said_to_be_left_aside(tmp_path: Path, other: dict[str, str]) -> None:
+    """Half of them are in both files: no copy, and no catalog either."""
+    folder, rows = tmp_path / "in", visits(users=40)
+    write(folder / "log.csv", rows[: len(rows) * 3 // 4], {"who": "user", "what": "item"})
+    write(folder / "more.jsonl", rows[len(rows) // 3 :], other)
+    found = proposed(folder, tmp_path / "project")
+    assert "entity" not in found
+    assert Path(found["data"]["events"]).name == "log.csv"
+    assert "not used: more.jsonl: its rows are events too, but not those of log.csv alone" in words(
+        tmp_path / "project"
+    )
+
+
+def test_a_catalog_that_names_each_items_maker_among_the_users_stays_a_catalog(tmp_path: Path) -> None:
+    """Small whole numbers: ids of users are in many of its columns, and its rows hold from a time on."""
+    names = {"who": "user", "what": "item"}
+    rows = [row | {"who": row["who"][1:], "what": row["what"][1:]} for row in visits(users=40, items=40)]
+    write(tmp_path / "in" / "log.csv", rows, names)
+    things = [
+        {"item": i, "maker": (7 * i) % 40, "price": (11 * i + n) % 40, "since": START + n * 86_400}
+        for n in range(3)
+        for i in range(40)
+    ]
+    write(tmp_path / "in" / "things.csv", things)
+    found = proposed(tmp_path / "in", tmp_path / "project")["entity"]["item"]
+    assert (found["id"], found["valid_from"]) == ("item", "since")
 
 
 def test_events_on_something_else_than_items_keep_their_object(tmp_path: Path) -> None:

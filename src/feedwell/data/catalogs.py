@@ -9,6 +9,7 @@ import duckdb
 
 from feedwell.core.project import ColumnType
 from feedwell.data.behaviour import entity_name
+from feedwell.data.more_events import by_names, by_pairs, sample_events
 from feedwell.data.profile import Column, Table, quoted_text
 from feedwell.data.roles import Roles, id_like, micros, unit_of
 from feedwell.data.words import words_of
@@ -71,10 +72,12 @@ def find_catalogs(tables: Sequence[Table], events: Table, roles: Roles) -> tuple
                 f" FROM {events.relation} WHERE {cell} IS NOT NULL GROUP BY 1)"
                 f" USING SAMPLE reservoir({_SAMPLE} ROWS) REPEATABLE (1)"
             )
+        sample_events(db, events, roles)
         for table in (t for t in tables if t is not events):
-            why = _interactions(table, roles)
+            why = by_names(db, table, events, roles)
             overlaps = {} if why else _overlaps(db, table)
-            if not overlaps:
+            why = why or by_pairs(db, table, events, roles, overlaps)
+            if why or not overlaps:
                 told.append(f"{table.name}: {why or 'no column holds the ids of half of the items or users'}")
                 continue
             (role, column), share = max(overlaps.items(), key=lambda pair: pair[1])
@@ -103,14 +106,6 @@ def _headless(
         f"its first line seems to be a row and no header: '{id_column}' is {article} {entity} of the events; put a"
         " line with the names of the columns first"
     )
-
-
-def _interactions(table: Table, roles: Roles) -> str:
-    """Why a table names users and items at once, and so describes neither; "" where it does not."""
-    names = {roles.columns[role].column for role in ("user", "item")}
-    if names <= set(table.columns):
-        return "it names users and items, so its rows describe neither; they are no events of this form either"
-    return ""
 
 
 def _overlaps(db: duckdb.DuckDBPyConnection, table: Table) -> dict[tuple[str, str], float]:

@@ -1,0 +1,86 @@
+"""Which tables beside the events hold events as well: a copy of them in another format, or more. None is a catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import duckdb
+
+from feedwell.data.profile import Column, Table
+from feedwell.data.roles import Roles, micros, unit_of
+
+_SAMPLE = 5_000
+_COPY = 0.99
+_LEAST_PAIRS = 0.5
+"""Small whole numbers are users' ids in many a column; with the items of half of the events beside them in none."""
+_CLOSEST = 3
+"""So many columns of each role are tried, those with nearest as many different ids as the events have."""
+
+
+def sample_events(db: duckdb.DuckDBPyConnection, events: Table, roles: Roles) -> None:
+    """Makes the table `sampled` of (person, thing, moment in µs), which the functions below compare with."""
+    user, item = (events.text(roles.columns[role].column) for role in ("user", "item"))
+    moment = micros(events, roles.columns["ts"].column)
+    db.execute(
+        f"CREATE TEMP TABLE sampled AS SELECT * FROM (SELECT {user} AS person, {item} AS thing, {moment} AS moment"
+        f" FROM {events.relation} WHERE {user} IS NOT NULL AND {item} IS NOT NULL)"
+        f" USING SAMPLE reservoir({_SAMPLE} ROWS) REPEATABLE (1)"
+    )
+
+
+def by_names(db: duckdb.DuckDBPyConnection, table: Table, events: Table, roles: Roles) -> str:
+    """Why a table that names users and items as the events do describes neither; "" where it does not name both."""
+    user, item = roles.columns["user"].column, roles.columns["item"].column
+    if not {user, item} <= set(table.columns):
+        return ""
+    if set(table.columns) != set(events.columns):
+        return "it names users and items, so its rows describe neither; they are no events of this form either"
+    return _left_aside(db, table, events, roles, (user, item))
+
+
+def by_pairs(
+    db: duckdb.DuckDBPyConnection, table: Table, events: Table, roles: Roles, holding: Iterable[tuple[str, str]]
+) -> str:
+    """Why a table is one of events under other names; "" where it is none.
+
+    It is, where two columns have half of the events' pairs of user and item; `holding` are the (role, column) whose
+    cells are ids of the role.
+    """
+    users, items = (_closest(table, events, roles, role, holding) for role in ("user", "item"))
+    for user in users:
+        for item in items:
+            if user != item and _share(db, table, user, item) >= _LEAST_PAIRS:
+                return _left_aside(db, table, events, roles, (user, item))
+    return ""
+
+
+def _left_aside(db: duckdb.DuckDBPyConnection, table: Table, events: Table, roles: Roles, pair: tuple[str, str]) -> str:
+    if table.n_rows == events.n_rows and _share(db, table, *pair, _time(table, roles)) >= _COPY:
+        return f"its rows are those of {events.name} once more, so it is left aside"
+    return (
+        f"its rows are events too, but not those of {events.name} alone; they are left aside: files of one form are"
+        " taken together"
+    )
+
+
+def _closest(table: Table, events: Table, roles: Roles, role: str, holding: Iterable[tuple[str, str]]) -> list[str]:
+    wanted = events.columns[roles.columns[role].column].n_distinct
+    names = [column for one, column in holding if one == role]
+    return sorted(names, key=lambda name: abs(table.columns[name].n_distinct - wanted))[:_CLOSEST]
+
+
+def _time(table: Table, roles: Roles) -> Column | None:
+    """The column that says when: the one of the events' name, else the first that can."""
+    times = [column for column in table.columns.values() if unit_of(column)]
+    return min(times, key=lambda column: column.name != roles.columns["ts"].column, default=None)
+
+
+def _share(db: duckdb.DuckDBPyConnection, table: Table, user: str, item: str, time: Column | None = None) -> float:
+    """The share of the sampled events whose user and item (and time, if it is told) a row of the table has."""
+    when = "" if time is None else f" AND sampled.moment = {micros(table, time.name)}"
+    row = db.execute(
+        "SELECT avg(CAST(held AS DOUBLE)) FROM (SELECT EXISTS (SELECT 1 FROM"
+        f" {table.relation} WHERE sampled.person = {table.text(user)} AND sampled.thing = {table.text(item)}{when})"
+        " AS held FROM sampled)"
+    ).fetchone()
+    return float(row[0] or 0.0) if row else 0.0
