@@ -190,13 +190,17 @@ def test_a_new_item_is_found_at_once_and_a_changed_one_by_its_new_row(trained):
     got = trained(ask(trained, [2, 6, 10], deltas=delta))
     assert 1002 in got.keys_N
     assert 1003 not in got.keys_N
-    moved = replace(catalog([2], at=NOW + 2), text_M=(WORDS[3],), numbers={"maker": np.array([3.0])})
+    moved = catalog([2, 1002], at=NOW + 2)
+    moved = replace(moved, text_M=(WORDS[3],) * 2, numbers={**moved.numbers, "maker": np.array([3.0, 3.0])})
     both = trained.grown(moved, delta)
     every = TwoTower(TwoTower.Config(**{**SMALL, "k": 200}), SETTING)
     every._model = trained._model
     before, after = (every(ask(every, [6, 10], deltas=d)) for d in (delta, both))
-    score = [dict(zip(got.keys_N.tolist(), got.scores_N, strict=True))[2] for got in (before, after)]
-    assert score[1] < score[0]
+    was, now = (dict(zip(got.keys_N.tolist(), got.scores_N, strict=True)) for got in (before, after))
+    # What has no embedding of its own is what its row says; of what has one the row is a part.
+    assert now[1002] < was[1002] - 1
+    assert now[2] != was[2]
+    assert now[6] == was[6]
     assert len(after.keys_N) == len(before.keys_N) == N_ITEMS + 2
 
 

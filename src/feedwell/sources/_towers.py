@@ -95,15 +95,14 @@ class Towers:
     weights: Mapping[str, Matrix]
     temperature: float
 
-    def item(self, id_M: Ints, static_MS: Matrix, category_MC: Ints) -> Matrix:
-        """item_MD, of length 1 over √temperature."""
+    def item(self, id_M: Ints, static_MS: Matrix, category_MC: Ints) -> tuple[Matrix, Matrix]:
+        """(item_MD, of length 1 over √temperature; what each adds to a history, before its weight there)."""
         hidden_MH = self._hidden("item", static_MS, category_MC)
-        return self._unit(self.weights["id.weight"][id_M] + hidden_MH @ self.weights["item_out.weight"].T)
-
-    def history(self, id_M: Ints, static_MS: Matrix) -> Matrix:
-        """What an item adds to a history that it stands in, before its weight."""
-        static_MD = static_MS @ self.weights["history_static.weight"].T
-        return np.asarray(self.weights["history.weight"][id_M] + static_MD, np.float32)
+        item_MD = self.weights["id.weight"][id_M] + hidden_MH @ self.weights["item_out.weight"].T
+        history_MD = item_MD + static_MS @ self.weights["history_static.weight"].T
+        if "history.weight" in self.weights:
+            history_MD = history_MD + self.weights["history.weight"][id_M]
+        return self._unit(item_MD), np.asarray(history_MD, np.float32)
 
     def importance(self, id_M: Ints) -> Matrix:
         return np.asarray(self.weights["importance.weight"][id_M, 0], np.float32)

@@ -21,7 +21,7 @@ from feedwell.nn.config import Run
 from feedwell.nn.curves import Curves
 from feedwell.nn.loop import Data, fit_network, seeded
 from feedwell.nn.losses import sampled_softmax
-from feedwell.nn.two_tower import AGES, PLACES, Sizes
+from feedwell.nn.two_tower import AGES, PLACES, Bags, Sizes
 from feedwell.nn.two_tower import Towers as Network
 from feedwell.sources._towers import Ints, Matrix, Towers
 
@@ -85,6 +85,7 @@ def sizes_of(config: TwoTower.Config, items: Items, events: Events) -> Sizes:
         item_categories=items.category_sizes,
         user_numbers=events.numbers_EF.shape[1],
         user_categories=events.category_sizes,
+        history_table=config.history_table,
     )
 
 
@@ -204,7 +205,10 @@ class Loss:
     def __call__(self, batch: Batch) -> Tensor:
         self.to(batch["self"].device)
         row_M = self._columns(self.row_E[batch["self"]])
-        item_MD = self.network.item(self._ids(row_M), self.static_IS[row_M], self.category_IC[row_M])
+        id_M, nameless_M = self.id_I[row_M], self._nameless(row_M)
+        if nameless_M is not None:
+            id_M = id_M.masked_fill(nameless_M, 0)
+        item_MD = self.network.item(id_M, self.static_IS[row_M], self.category_IC[row_M])
         log_q_M = torch.zeros(len(row_M), device=row_M.device)
         if self._config.log_q:
             n_uniform = len(row_M) - len(batch["self"])
@@ -213,17 +217,22 @@ class Loss:
 
     def user(self, batch: Batch, histories: Histories) -> Tensor:
         """user_BD of the samples."""
-        id_BL = self._ids(histories.row_BL)
-        weight_BL = self.network.weights_BL(id_BL, histories.place_BL, histories.age_BL, histories.there_BL)
-        pooled_BD = self.network.pooled(id_BL, self.static_IS, histories.row_BL, weight_BL)
-        return self.network.user(pooled_BD, batch["numbers"], batch["categories"])
+        row_U, of_BL = torch.unique(histories.row_BL, return_inverse=True)
+        bags = Bags(
+            id_U=self.id_I[row_U],
+            static_US=self.static_IS[row_U],
+            category_UC=self.category_IC[row_U],
+            of_BL=of_BL,
+            nameless_BL=self._nameless(of_BL),
+        )
+        weight_BL = self.network.weights_BL(bags, histories.place_BL, histories.age_BL, histories.there_BL)
+        return self.network.user(self.network.pooled(bags, weight_BL), batch["numbers"], batch["categories"])
 
-    def _ids(self, row_X: Tensor) -> Tensor:
-        """The items' own embeddings. Both towers must do without some: that is how they meet an item that is new."""
-        id_X = self.id_I[row_X]
-        if self.network.training and self._config.id_dropout:
-            id_X = id_X.masked_fill(torch.rand(id_X.shape, device=id_X.device) < self._config.id_dropout, 0)
-        return id_X
+    def _nameless(self, x: Tensor) -> Tensor | None:
+        """Where an item must do without its own embedding, in both towers: that is how they meet one that is new."""
+        if not (self.network.training and self._config.id_dropout):
+            return None
+        return torch.rand(x.shape, device=x.device) < self._config.id_dropout
 
     def histories(self, batch: Batch) -> Histories:
         """What the samples' users did before them, the newest first; or beside them, in no order."""
@@ -244,7 +253,7 @@ class Loss:
             place_BL = age_BL
         row_BL = self.row_E[at_BL]
         there_BL = there_BL & (row_BL != self.row_E[batch["self"]][:, None])
-        return Histories(row_BL=row_BL, place_BL=place_BL, age_BL=age_BL, there_BL=there_BL)
+        return Histories(row_BL=row_BL.masked_fill(~there_BL, 0), place_BL=place_BL, age_BL=age_BL, there_BL=there_BL)
 
     def _columns(self, row_B: Tensor) -> Tensor:
         """The rows' own items, then the uniform sample (Yang et al. 2020: mixed negatives)."""
@@ -268,7 +277,7 @@ def _require_parity(network: Network, towers: Towers, loss: Loss, samples: Colum
     batch = samples.take(torch.arange(min(64, samples.n_rows)))
     histories = loss.histories(batch)
     pairs = [
-        (network.item(*of_item).numpy(), towers.item(*(x.numpy() for x in of_item))),
+        (network.item(*of_item).numpy(), towers.item(*(x.numpy() for x in of_item))[0]),
         (loss.user(batch, histories).numpy(), _served(towers, loss, batch, histories)),
     ]
     worst = max(float(np.abs(a - b).max(initial=0)) for a, b in pairs)
@@ -284,7 +293,9 @@ def _served(towers: Towers, loss: Loss, batch: Batch, histories: Histories) -> M
     user_BD = towers.own(batch["numbers"].numpy(), batch["categories"].numpy())
     for b, there_L in enumerate(histories.there_BL.numpy()):
         row_L = histories.row_BL[b].numpy()[there_L]
-        id_L, static_LS = loss.id_I[row_L].numpy(), loss.static_IS[row_L].numpy()
+        of_item = (x[row_L].numpy() for x in (loss.id_I, loss.static_IS, loss.category_IC))
         place_L, age_L = histories.place_BL[b].numpy()[there_L], histories.age_BL[b].numpy()[there_L]
-        user_BD[b] += towers.pooled(towers.history(id_L, static_LS), towers.importance(id_L), place_L, age_L)
+        user_BD[b] += towers.pooled(
+            towers.item(*of_item)[1], towers.importance(loss.id_I[row_L].numpy()), place_L, age_L
+        )
     return towers.unit(user_BD)

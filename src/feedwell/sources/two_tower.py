@@ -1,8 +1,8 @@
 """What is like what the user turned to: a user tower and an item tower whose inner product is the score.
 
-    user: history (weighted by importance, recency and age) + the user's features ─┐
-                                                                                   ├─ ⟨ , ⟩ / temperature
-    item: its own embedding + catalog columns + content embedding ─────────────────┘
+    user: history's items (weighted by importance, recency and age) + the user's features ─┐
+                                                                                           ├─ ⟨ , ⟩ / temperature
+    item: its own embedding + catalog columns + content embedding ─────────────────────────┘
 
 Yi et al. (2019, "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations") and Yang et al. (2020,
 "Mixed Negative Sampling"): a softmax over the batch's items and a uniform sample, corrected for how often each comes.
@@ -116,6 +116,8 @@ class TwoTower:
         hidden_dim: int = fit(128, ge=1, le=4096)
         history: int = fit(50, ge=1, le=512)
         """The user's last items that count."""
+        history_table: bool = fit(False)
+        """Whether an item has one more embedding for histories: what follows it need not be like it."""
         context: Literal["past", "others"] = fit("past")
         """Trained to find an item from what its user did before it, or from all else, for lists without an order."""
         repeats: bool = fit(False)
@@ -394,6 +396,5 @@ def _shelf(towers: Towers, keys_M: Keys, id_M: Ints, static_MS: Matrix, category
     vectors_MD, history_MD = np.empty((len(keys_M), dim), np.float32), np.empty((len(keys_M), dim), np.float32)
     for at in range(0, len(keys_M), _CHUNK):
         to = slice(at, at + _CHUNK)
-        vectors_MD[to] = towers.item(id_M[to], static_MS[to], category_MC[to])
-        history_MD[to] = towers.history(id_M[to], static_MS[to])
+        vectors_MD[to], history_MD[to] = towers.item(id_M[to], static_MS[to], category_MC[to])
     return _Shelf(keys_M=keys_M, vectors_MD=vectors_MD, history_MD=history_MD, importance_M=towers.importance(id_M))
