@@ -18,7 +18,8 @@ from feedwell.core.errors import CheckFailed, CorruptArtifact, NotTrained
 from feedwell.core.protocols import Interactions, Setting
 from feedwell.core.request import History, Request, UserSide
 from feedwell.nn import columns as columns_module
-from feedwell.nn.two_tower import AGES, PLACES
+from feedwell.nn.two_tower import AGES, PLACES, Bags, Sizes
+from feedwell.nn.two_tower import Towers as Network
 from feedwell.sources import _two_tower_fit
 from feedwell.sources._towers import Columns, ages, places
 from tests.nn.kills import counted, kill
@@ -253,6 +254,60 @@ print(json.dumps([answer({str(tmp_path)!r}), "torch" in sys.modules]))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [want, False]
+
+
+def test_a_table_for_histories_is_served_too(tmp_path):
+    made, loaded = (TwoTower(TwoTower.Config(**SMALL, history_table=True), SETTING) for _ in range(2))
+    made.fit(interactions())
+    made.save(tmp_path)
+    loaded.load(tmp_path)
+    want = made(ask(made, [1, 5]))
+    assert share(want.keys_N, 1) > 0.7
+    assert loaded(ask(loaded, [1, 5])).keys_N.tolist() == want.keys_N.tolist()
+    weights = made._model.towers.weights
+    without = replace(made._model.towers, weights={n: w for n, w in weights.items() if n != "history.weight"})
+    of_item = np.array([3]), np.zeros((1, weights["history_static.weight"].shape[1]), np.float32)
+    category = np.zeros((1, 1), np.int64)
+    (own, in_history), (own_too, bare) = (towers.item(*of_item, category) for towers in (made._model.towers, without))
+    np.testing.assert_array_equal(own, own_too)
+    np.testing.assert_allclose(in_history - bare, weights["history.weight"][[3]], atol=1e-5)
+    assert np.abs(weights["history.weight"][1:]).max() > 0.05  # of a first size of .01: it was trained
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_an_item_that_does_without_its_id_stands_in_a_history_as_one_that_has_none(table):
+    rng = torch.Generator().manual_seed(0)
+    sizes = Sizes(
+        n_ids=5,
+        embedding_dim=4,
+        hidden_dim=3,
+        item_static=2,
+        item_categories=(3,),
+        user_numbers=0,
+        user_categories=(),
+        history_table=table,
+    )
+    network = Network(sizes, temperature=0.2, dropout=0.0)
+    for p in network.parameters():
+        torch.nn.init.normal_(p, generator=rng)
+    id_U, of_BL = torch.tensor([0, 2, 4, 5]), torch.tensor([[0, 1, 1], [3, 2, 0]])
+    nameless_BL = torch.tensor([[False, True, False], [True, True, False]])
+    static_US, category_UC = torch.randn(4, 2, generator=rng), torch.tensor([[0], [1], [2], [1]])
+    bags = Bags(id_U=id_U, static_US=static_US, category_UC=category_UC, of_BL=of_BL, nameless_BL=nameless_BL)
+    there_BL, step_BL = torch.tensor([[True, True, True], [True, True, False]]), torch.zeros(2, 3, dtype=torch.long)
+    weight_BL = network.weights_BL(bags, step_BL, step_BL, there_BL)
+    places = torch.arange(6).view(2, 3)  # the same histories, each place an item of its own
+    each = Bags(
+        id_U=id_U[of_BL].masked_fill(nameless_BL, 0).flatten(),
+        static_US=static_US[of_BL].view(6, 2),
+        category_UC=category_UC[of_BL].view(6, 1),
+        of_BL=places,
+        nameless_BL=None,
+    )
+    want_BL = network.weights_BL(each, step_BL, step_BL, there_BL)
+    torch.testing.assert_close(weight_BL, want_BL)
+    torch.testing.assert_close(weight_BL.sum(1), torch.ones(2))
+    torch.testing.assert_close(network.pooled(bags, weight_BL), network.pooled(each, want_BL))
 
 
 def test_equal_trainings_make_equal_artifacts(tmp_path):

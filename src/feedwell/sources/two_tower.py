@@ -33,6 +33,7 @@ from feedwell.core.registry import source
 from feedwell.core.request import NO_KEYS, Keys, Request
 from feedwell.nn.config import LoopConfig, Progress, Run, silent
 from feedwell.nn.curves import Curves
+from feedwell.sources._shelf import Delta, Shelf, shelf_of
 from feedwell.sources._source import NOTHING, SourceConfig, best_scores, positive_events, wanted
 from feedwell.sources._towers import Columns, Ints, Matrix, Towers, ages, places
 from feedwell.stores.arrays import load_arrays, save_arrays
@@ -40,50 +41,12 @@ from feedwell.stores.arrays import load_arrays, save_arrays
 _ARRAYS, _META = "two_tower.safetensors", "two_tower.json"
 _NAMES = ("keys", "ids", "vectors", "history", "importance")
 _WEIGHT = "weight."
-_BATCH, _CHUNK = 512, 65_536
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Shelf:
-    """Items with what the towers say of them: `vectors_MD` to be found by, `history_MD` and `importance_M` in a
-    history. `keys_M` ascending."""
-
-    keys_M: Keys
-    vectors_MD: Matrix
-    history_MD: Matrix
-    importance_M: Matrix
-
-    def without(self, keys: Keys) -> _Shelf:
-        keep = ~np.isin(self.keys_M, keys)
-        return _Shelf(
-            keys_M=self.keys_M[keep],
-            vectors_MD=self.vectors_MD[keep],
-            history_MD=self.history_MD[keep],
-            importance_M=self.importance_M[keep],
-        )
-
-    def with_rows(self, other: _Shelf) -> _Shelf:
-        keys_M = np.concatenate([self.keys_M, other.keys_M])
-        order = np.argsort(keys_M)
-        return _Shelf(
-            keys_M=keys_M[order],
-            vectors_MD=np.concatenate([self.vectors_MD, other.vectors_MD])[order],
-            history_MD=np.concatenate([self.history_MD, other.history_MD])[order],
-            importance_M=np.concatenate([self.importance_M, other.importance_M])[order],
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Delta:
-    """Items that are new, or whose rows changed, since the artifact; `replaced` are the latter's rows in it."""
-
-    shelf: _Shelf
-    replaced: NDArray[np.intp]
+_BATCH = 512
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Model:
-    shelf: _Shelf
+    shelf: Shelf
     id_I: Ints
     """The row of each item's own embedding; 0: it was not seen often enough to have one."""
     towers: Towers
@@ -103,7 +66,15 @@ class TwoTower:
 
     examples: ClassVar[Examples] = (
         {"epochs": 2, "embedding_dim": 8, "hidden_dim": 8, "history": 6, "batch_size": 64, "negatives": 16},
-        {"epochs": 1, "embedding_dim": 4, "context": "others", "batch_size": 128, "log_q": False, "embed": ""},
+        {
+            "epochs": 1,
+            "embedding_dim": 4,
+            "context": "others",
+            "batch_size": 128,
+            "log_q": False,
+            "embed": "",
+            "history_table": True,
+        },
     )
 
     class Config(SourceConfig, LoopConfig):
@@ -220,7 +191,7 @@ class TwoTower:
             Run(name=f"fit {self._setting.name}", seed=self._setting.seed, folder=self.work, progress=self.progress),
         )
         self._model = _Model(
-            shelf=_shelf(towers, keys_I, id_I, static_IS, category_IC),
+            shelf=shelf_of(towers, keys_I, id_I, static_IS, category_IC),
             id_I=id_I,
             towers=towers,
             items=items,
@@ -229,7 +200,7 @@ class TwoTower:
             catalog_offset=data.catalog_offset,
         )
 
-    def grown(self, rows: CatalogTable, delta: _Delta | None) -> _Delta | None:
+    def grown(self, rows: CatalogTable, delta: Delta | None) -> Delta | None:
         """See core.catalog.FollowsCatalog. Rows that the artifact has are left out by their time."""
         model = self._trained()
         row_M = rows_of(model.shelf.keys_M, rows.keys_M)
@@ -239,12 +210,12 @@ class TwoTower:
         rows, row_M = rows.take(news_M), row_M[news_M]
         id_M = np.where(row_M >= 0, model.id_I[row_M], 0)
         _, static_MS, category_MC = self._item_inputs(model.items, rows.keys_M, rows)
-        shelf = _shelf(model.towers, rows.keys_M, id_M, static_MS, category_MC)
+        shelf = shelf_of(model.towers, rows.keys_M, id_M, static_MS, category_MC)
         replaced = row_M[row_M >= 0]
         if delta is not None:
             shelf = delta.shelf.without(rows.keys_M).with_rows(shelf)
             replaced = np.union1d(delta.replaced, replaced)
-        return _Delta(shelf=shelf, replaced=replaced)
+        return Delta(shelf=shelf, replaced=replaced)
 
     def save(self, folder: Path) -> None:
         model = self._trained()
@@ -258,6 +229,7 @@ class TwoTower:
             "until": model.until,
             "catalog_offset": model.catalog_offset,
             "temperature": model.towers.temperature,
+            "history_table": "history.weight" in model.towers.weights,
             "item": [model.items.numbers, model.items.categories],
             "user": [model.users.numbers, model.users.categories],
             # How long it took is no property of the weights: equal trainings make equal artifacts.
@@ -273,12 +245,15 @@ class TwoTower:
             meta = json.loads((folder / _META).read_text(encoding="utf-8"))
             items, users = (Columns.of(side, meta[side][0], meta[side][1], arrays) for side in ("item", "user"))
             self.curves = Curves.from_dict(meta["curves"])
+            has_table: bool = meta["history_table"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CorruptArtifact(f"reading {folder / _META}: {error!r}; train again") from error
         weights = {name.removeprefix(_WEIGHT): a for name, a in arrays.items() if name.startswith(_WEIGHT)}
+        if has_table != ("history.weight" in weights):
+            raise CorruptArtifact(f"reading {folder / _ARRAYS}: not the weights of {folder / _META}; train again")
         keys_I, id_I, vectors_ID, history_ID, importance_I = (arrays[name] for name in _NAMES)
         self._model = _Model(
-            shelf=_Shelf(
+            shelf=Shelf(
                 keys_M=keys_I.astype(np.int64),
                 vectors_MD=vectors_ID.astype(np.float32),
                 history_MD=history_ID.astype(np.float32),
@@ -372,8 +347,8 @@ class TwoTower:
         user_D += model.towers.pooled(history_LD[known_L], importance_L[known_L], place_L[known_L], age_L[known_L])
         return True
 
-    def _delta(self, request: Request) -> _Delta | None:
-        delta: _Delta | None = request.deltas.get(self._setting.name)
+    def _delta(self, request: Request) -> Delta | None:
+        delta: Delta | None = request.deltas.get(self._setting.name)
         return delta
 
     def _best(self, model: _Model, request: Request, user_D: Matrix, scores_I: Matrix) -> Retrieved:
@@ -388,13 +363,3 @@ class TwoTower:
             new_M[banned[banned >= 0]] = -np.inf
             keys_I, scores_I = np.concatenate([keys_I, delta.shelf.keys_M]), np.concatenate([scores_I, new_M])
         return best_scores(keys_I, scores_I, wanted(request, self.config.k))
-
-
-def _shelf(towers: Towers, keys_M: Keys, id_M: Ints, static_MS: Matrix, category_MC: Ints) -> _Shelf:
-    """What the towers say of these items, a chunk at a time."""
-    dim = towers.weights["id.weight"].shape[1]
-    vectors_MD, history_MD = np.empty((len(keys_M), dim), np.float32), np.empty((len(keys_M), dim), np.float32)
-    for at in range(0, len(keys_M), _CHUNK):
-        to = slice(at, at + _CHUNK)
-        vectors_MD[to], history_MD[to] = towers.item(id_M[to], static_MS[to], category_MC[to])
-    return _Shelf(keys_M=keys_M, vectors_MD=vectors_MD, history_MD=history_MD, importance_M=towers.importance(id_M))
