@@ -40,6 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "content off": {"embed": ""},
     "features off": {"embed": "", "item_columns": []},
     "log_q off": {"log_q": False},
+    "with a table for histories": {"history_table": True},
 }
 
 
