@@ -53,8 +53,16 @@ def _panel(name: str, found: Curves, scale: Scale, told: bool) -> str:
         mark=(found.best + 1, f"kept: {found.best + 1}"),
     )
     lines = [("train", found.train, "learned from"), ("valid", found.valid, "kept back")]
+    lowest = min(y[-1] for _, y, _ in lines if y)
     series = [
-        Series(name=tone, tone=tone, points=list(enumerate(y, 1)), dots=n < 12, label=label if told else "")
+        Series(
+            name=tone,
+            tone=tone,
+            points=list(enumerate(y, 1)),
+            dots=n < 12,
+            label=label if told else "",
+            below=y[-1] == lowest,
+        )
         for tone, y, label in lines
         if y
     ]
