@@ -320,10 +320,31 @@ def test_equal_trainings_make_equal_artifacts(tmp_path):
     assert {"two_tower.safetensors", "two_tower.json", "text.safetensors", "text.json"} == set(files[0])
 
 
-def test_a_damaged_artifact_is_refused(trained, tmp_path):
+DAMAGE = {
+    "empty": lambda meta: {},
+    "no object": lambda meta: [],
+    "no moment": lambda meta: {n: v for n, v in meta.items() if n != "until"},
+    "no columns": lambda meta: meta | {"item": []},
+    "no number": lambda meta: meta | {"temperature": "x"},
+    "no curves": lambda meta: meta | {"curves": []},
+    "other arrays": lambda meta: meta | {"shapes": meta["shapes"] | {"weight.history.weight": [81, 16]}},
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_artifact_is_refused(trained, tmp_path, how):
     trained.save(tmp_path)
-    (tmp_path / "two_tower.json").write_text("{}")
+    file = tmp_path / "two_tower.json"
+    file.write_text(json.dumps(DAMAGE[how](json.loads(file.read_text()))))
     with pytest.raises(CorruptArtifact, match="train again"):
+        TwoTower(TwoTower.Config(**SMALL), SETTING).load(tmp_path)
+
+
+def test_an_artifact_of_an_earlier_version_is_refused_by_that_name(trained, tmp_path):
+    trained.save(tmp_path)
+    file = tmp_path / "two_tower.json"
+    file.write_text(json.dumps({n: v for n, v in json.loads(file.read_text()).items() if n != "format"}))
+    with pytest.raises(CorruptArtifact, match=r"another version of feedwell.*train again"):
         TwoTower(TwoTower.Config(**SMALL), SETTING).load(tmp_path)
 
 

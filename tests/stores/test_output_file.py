@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -78,3 +80,17 @@ def test_a_file_that_cannot_be_removed_does_not_hide_why_the_write_failed(
     monkeypatch.setattr(durable.os, "replace", vanish)
     with pytest.raises(OSError, match="Input/output error"):
         write_atomic(tmp_path / "x.html", b"new")
+
+
+def test_threads_that_write_one_file_do_not_take_each_others_away(tmp_path: Path) -> None:
+    path, begin = tmp_path / "one", Barrier(4)
+
+    def write(n: int) -> None:
+        begin.wait(timeout=30)
+        for _ in range(20):
+            write_atomic(path, b"%d" % n * 1000)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert path.read_bytes() in {b"%d" % n * 1000 for n in range(4)}
+    assert [p.name for p in tmp_path.iterdir()] == ["one"]

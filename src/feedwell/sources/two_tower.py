@@ -12,9 +12,7 @@ numpy only. I items, M new ones, B requests, L history, D embedding.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -25,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from feedwell.core.candidates import Float, Retrieved
 from feedwell.core.catalog import CatalogTable
 from feedwell.core.embedding import make_embedder
-from feedwell.core.errors import CorruptArtifact, NotTrained
+from feedwell.core.errors import NotTrained
 from feedwell.core.keys import avoided, rows_of, union
 from feedwell.core.needs import ColumnNeed, FeatureNeed, HistoryNeed, Need
 from feedwell.core.protocols import Examples, Interactions, Setting, fit, serve
@@ -33,27 +31,12 @@ from feedwell.core.registry import source
 from feedwell.core.request import NO_KEYS, Keys, Request
 from feedwell.nn.config import LoopConfig, Progress, Run, silent
 from feedwell.nn.curves import Curves
-from feedwell.sources._shelf import Delta, Shelf, shelf_of
+from feedwell.sources._shelf import Delta, shelf_of
 from feedwell.sources._source import NOTHING, SourceConfig, best_scores, positive_events, wanted
-from feedwell.sources._towers import Columns, Ints, Matrix, Towers, ages, places
-from feedwell.stores.arrays import load_arrays, save_arrays
+from feedwell.sources._towers import Columns, Ints, Matrix, ages, places
+from feedwell.sources._two_tower_model import Model, load_model, save_model
 
-_ARRAYS, _META = "two_tower.safetensors", "two_tower.json"
-_NAMES = ("keys", "ids", "vectors", "history", "importance")
-_WEIGHT = "weight."
 _BATCH = 512
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Model:
-    shelf: Shelf
-    id_I: Ints
-    """The row of each item's own embedding; 0: it was not seen often enough to have one."""
-    towers: Towers
-    items: Columns
-    users: Columns
-    until: int
-    catalog_offset: int
 
 
 @source("two_tower")
@@ -130,7 +113,7 @@ class TwoTower:
         self._need = HistoryNeed(self._events, config.history)
         self._user_columns = setting.user_columns if config.user_columns is None else config.user_columns
         self._embedder: Any = make_embedder(setting, config.embed) if config.embed and setting.item_text else None
-        self._model: _Model | None = None
+        self._model: Model | None = None
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -151,7 +134,7 @@ class TwoTower:
                 found += self._retrieve(model, requests[at : at + _BATCH])
         return found
 
-    def _retrieve(self, model: _Model, requests: Sequence[Request]) -> list[Retrieved]:
+    def _retrieve(self, model: Model, requests: Sequence[Request]) -> list[Retrieved]:
         if not len(model.shelf.keys_M):
             return [NOTHING] * len(requests)
         user_BD, known_B = self._users(model, requests)
@@ -190,7 +173,7 @@ class TwoTower:
             ),
             Run(name=f"fit {self._setting.name}", seed=self._setting.seed, folder=self.work, progress=self.progress),
         )
-        self._model = _Model(
+        self._model = Model(
             shelf=shelf_of(towers, keys_I, id_I, static_IS, category_IC),
             id_I=id_I,
             towers=towers,
@@ -218,58 +201,16 @@ class TwoTower:
         return Delta(shelf=shelf, replaced=replaced)
 
     def save(self, folder: Path) -> None:
-        model = self._trained()
-        shelf = model.shelf
-        arrays: dict[str, NDArray[Any]] = dict(
-            zip(_NAMES, (shelf.keys_M, model.id_I, shelf.vectors_MD, shelf.history_MD, shelf.importance_M), strict=True)
-        )
-        arrays |= {_WEIGHT + name: value for name, value in model.towers.weights.items()}
-        save_arrays(folder / _ARRAYS, arrays | model.items.arrays("item") | model.users.arrays("user"))
-        meta = {
-            "until": model.until,
-            "catalog_offset": model.catalog_offset,
-            "temperature": model.towers.temperature,
-            "history_table": "history.weight" in model.towers.weights,
-            "item": [model.items.numbers, model.items.categories],
-            "user": [model.users.numbers, model.users.categories],
-            # How long it took is no property of the weights: equal trainings make equal artifacts.
-            "curves": replace(self.curves, wall_s=0.0).to_dict(),
-        }
-        (folder / _META).write_text(json.dumps(meta), encoding="utf-8")
+        save_model(folder, self._trained(), self.curves)
         if hasattr(self._embedder, "save"):
             self._embedder.save(folder)
 
     def load(self, folder: Path) -> None:
-        arrays = load_arrays(folder / _ARRAYS, _NAMES)
-        try:
-            meta = json.loads((folder / _META).read_text(encoding="utf-8"))
-            items, users = (Columns.of(side, meta[side][0], meta[side][1], arrays) for side in ("item", "user"))
-            self.curves = Curves.from_dict(meta["curves"])
-            has_table: bool = meta["history_table"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CorruptArtifact(f"reading {folder / _META}: {error!r}; train again") from error
-        weights = {name.removeprefix(_WEIGHT): a for name, a in arrays.items() if name.startswith(_WEIGHT)}
-        if has_table != ("history.weight" in weights):
-            raise CorruptArtifact(f"reading {folder / _ARRAYS}: not the weights of {folder / _META}; train again")
-        keys_I, id_I, vectors_ID, history_ID, importance_I = (arrays[name] for name in _NAMES)
-        self._model = _Model(
-            shelf=Shelf(
-                keys_M=keys_I.astype(np.int64),
-                vectors_MD=vectors_ID.astype(np.float32),
-                history_MD=history_ID.astype(np.float32),
-                importance_M=importance_I.astype(np.float32),
-            ),
-            id_I=id_I.astype(np.int64),
-            towers=Towers(weights=weights, temperature=meta["temperature"]),  # type: ignore[arg-type]
-            items=items,
-            users=users,
-            until=meta["until"],
-            catalog_offset=meta["catalog_offset"],
-        )
+        self._model, self.curves = load_model(folder)
         if hasattr(self._embedder, "load"):
             self._embedder.load(folder)
 
-    def _trained(self) -> _Model:
+    def _trained(self) -> Model:
         if self._model is None:
             raise NotTrained.of(self._setting.name)
         return self._model
@@ -307,7 +248,7 @@ class TwoTower:
     def _user_names(self) -> tuple[str, ...]:
         return (*self.config.user_features, *(f"user.{name}" for name in self._user_columns))
 
-    def _users(self, model: _Model, requests: Sequence[Request]) -> tuple[Matrix, NDArray[np.bool_]]:
+    def _users(self, model: Model, requests: Sequence[Request]) -> tuple[Matrix, NDArray[np.bool_]]:
         """(user_BD, whether anything is known of each)."""
         n, names = len(requests), (*model.users.numbers, *model.users.categories)
         read = {name: np.array([r.side.features.get(name, np.nan) for r in requests], np.float64) for name in names}
@@ -320,7 +261,7 @@ class TwoTower:
             known_B[b] |= self._add_history(model, request, user_BD[b])
         return model.towers.unit(user_BD), known_B
 
-    def _add_history(self, model: _Model, request: Request, user_D: Matrix) -> bool:
+    def _add_history(self, model: Model, request: Request, user_D: Matrix) -> bool:
         """Adds the user's pooled history in place; whether any item of it is known."""
         history = request.side.histories.get(self._need)
         if history is None or not len(history.keys_L):
@@ -351,7 +292,7 @@ class TwoTower:
         delta: Delta | None = request.deltas.get(self._setting.name)
         return delta
 
-    def _best(self, model: _Model, request: Request, user_D: Matrix, scores_I: Matrix) -> Retrieved:
+    def _best(self, model: Model, request: Request, user_D: Matrix, scores_I: Matrix) -> Retrieved:
         keys_I, delta = model.shelf.keys_M, self._delta(request)
         if delta is not None:
             scores_I[delta.replaced] = -np.inf
