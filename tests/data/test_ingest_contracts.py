@@ -214,6 +214,18 @@ def test_a_row_without_an_id_names_the_key_that_stands_in_its_place():
     assert contract.undeclared({"item": "i1", "price": 1, "prize": 2, "gone": None}) == {"prize"}
 
 
+def test_a_renamed_column_is_declared_under_both_of_its_names():
+    """A row over HTTP may call it as the files do or as the project does: it is typed and kept alike."""
+    item = EntitySection(id="Film-ID", columns={"year": "int"}, rename={"year": "Jahr", "maker": "Studio"})
+    contract = RowContract(PROJECT.model_copy(update={"entity": {"item": item}}), "item")
+    for row in ({"Film-ID": "A2", "year": "1995", "maker": "x"}, {"Film-ID": "A2", "Jahr": "1995", "Studio": "x"}):
+        event = contract(row, NOW)
+        assert isinstance(event, RawEvent)
+        assert event.payload == {"year": 1995, "maker": "x"}
+        assert contract.undeclared(row) == set()
+    assert contract.undeclared({"Film-ID": "A2", "jahr": 1995}) == {"jahr"}
+
+
 def test_a_row_that_is_too_large_is_refused():
     found = RowContract(PROJECT, "item")({"id": "i", "text": "x" * 70_000}, NOW)
     assert found == "the row is larger than 65536 bytes"

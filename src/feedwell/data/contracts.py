@@ -144,7 +144,7 @@ class RowContract:
         sources = [section.source or "" for section in project.entity.values()]
         named = {*self.section.text, self.section.group, self.section.valid_from}
         named |= {source.partition(".")[2] for source in sources if source.startswith(f"{entity}.")}
-        self._declared = {*self._theirs, *self._id_names, *named}
+        self._declared = {*self._theirs, *self.types, *self.section.rename, *self._id_names, *named}
 
     def __call__(self, row: Mapping[str, Any], now: int, *, dated: bool = True) -> RawEvent | str:
         """The catalog event, or why the row is refused. `dated`: available since `valid_from`, or 0 without one."""
