@@ -13,15 +13,39 @@ from typing import Any
 import httpx
 import pytest
 
+from feedwell.core.artifact import CHAMPION, Release
+from feedwell.pipeline.project_file import parse_project
 from feedwell.pipeline.projector import Projector
 from feedwell.serving.app import create_app
 from feedwell.serving.reload import FeatureSets
 from feedwell.serving.runtime import Runtime
+from feedwell.stores.releases import ReleaseStore
 
 from ..pipeline import parts as misbehaving
 from ..pipeline.conftest import PROJECT
 
 SHOP_TEXT = PROJECT
+
+
+def _fill(inside: Path) -> None:
+    (inside / "of").write_text("of another version")
+
+
+def unreadable_champion(folder: Path) -> str:
+    """A champion of which every checksum holds, and whose source cannot read its artifact."""
+    releases, text = ReleaseStore(folder / ".feedwell"), SHOP_TEXT + "[source.item_knn]\n"
+    made = releases.write_artifact("source", "item_knn", _fill)
+    release = Release(
+        release_id=releases.new_release_id({}, text),
+        created_at=1,
+        artifacts={"source.item_knn": made},
+        project_text=text,
+        project_digest=parse_project(text).digest,
+        features_version="f",
+    )
+    releases.write_release(release)
+    releases.set_channel(CHAMPION, release.release_id)
+    return release.release_id
 
 
 class Server:

@@ -36,11 +36,10 @@ def command(
             "put a proxy in front of 127.0.0.1, or pass --open-to-network"
         )
     try:
-        bound, at = supervisor.start()
-        url = url_of(bound, at)
+        url = url_of(*supervisor.start())
         text = f"serving on {url}: GET {url}/v1/recommend/USER, pages at {url}/docs; Ctrl-C stops"
-        show({"url": url, "workers": supervisor.n_workers}, lambda out: out.print(text, markup=False), as_json=json)
-        supervisor.run()
+        told = {"url": url, "workers": supervisor.n_workers}
+        supervisor.run(lambda: show(told, lambda out: out.print(text, markup=False), as_json=json))
     finally:
         supervisor.close()
 

@@ -61,6 +61,9 @@ class ProjectError(FeedwellError):
         noun = "problem" if len(self.problems) == 1 else "problems"
         super().__init__("\n".join([f"{len(self.problems)} {noun} in the project:", *map(str, self.problems)]))
 
+    def __reduce__(self) -> tuple[type[ProjectError], tuple[Sequence[Problem]]]:
+        return ProjectError, (self.problems,)  # between processes the problems travel, not their text
+
 
 class DataError(FeedwellError):
     exit_code = 4

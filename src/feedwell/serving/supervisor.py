@@ -2,6 +2,10 @@
 
 supervisor ─┬─ worker 0 .. N-1   uvicorn with the app, each its own pipeline thread
             └─ projector         folds the log into the state
+
+Each process says once, through a pipe, that it has opened the project, or the error that it ends with instead. Until a
+worker has opened it, one that ends is the end of all: what cannot be opened now, such as a damaged release, cannot be
+opened by trying again.
 """
 
 from __future__ import annotations
@@ -11,30 +15,51 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from time import monotonic
 
 from feedwell.core.clock import SystemClock
-from feedwell.core.errors import Unavailable
+from feedwell.core.errors import FeedwellError, Unavailable
 from feedwell.pipeline.project_folder import STATE_FOLDER, load_project
 
 _SPAWN = multiprocessing.get_context("spawn")
 _POLL_S, _GRACE_S, _STEADY_S, _SLOWEST_S = 0.1, 15.0, 10.0, 10.0
+_PROJECTOR = "projector"
 _log = logging.getLogger("feedwell.supervisor")
 
 
 @dataclass
 class _Child:
     name: str
-    start: Callable[[], BaseProcess]
+    start: Callable[[Connection], BaseProcess]
     process: BaseProcess | None = None
+    word: Connection | None = None
+    """What it says comes here, until it came."""
+    opened: bool = False
+    error: FeedwellError | None = None
     started: float = 0.0
+    ended: float | None = None
     wait_s: float = 0.1
     restarts: int = field(default=-1)
+
+    def hear(self) -> None:
+        """Takes what the process has said, if it has."""
+        if self.word is None or not self.word.poll():
+            return
+        try:
+            self.error = self.word.recv()
+            self.opened = self.error is None
+        except EOFError:  # it ended without a word
+            pass
+        self.word.close()
+        self.word = None
 
 
 class Supervisor:
@@ -58,6 +83,8 @@ class Supervisor:
         self._socket: socket.socket | None = None
         self._children: list[_Child] = []
         self._stop = threading.Event()
+        self.opened = False
+        """Whether a worker has opened the project, and so takes requests."""
 
     def start(self) -> tuple[str, int]:
         """Binds and starts every process; Unavailable if the address is taken."""
@@ -67,35 +94,69 @@ class Supervisor:
             os.environ.setdefault(name, "1")
         self._socket = _listen(self.host, self.port)
         self.port = self._socket.getsockname()[1]
-        self._children = [_Child("projector", self._projector)]
+        self._children = [_Child(_PROJECTOR, self._projector)]
         self._children += [_Child(f"worker-{i}", self._worker_starter(i)) for i in range(self.n_workers)]
         for child in self._children:
             self._begin(child)
         return self.host, self.port
 
-    def run(self) -> None:
-        """Restarts what dies until the stop, then ends everything."""
+    def run(self, when_open: Callable[[], None] = lambda: None) -> None:
+        """Calls `when_open` once the first worker takes requests; restarts what dies until the stop, then ends all.
+
+        Errors as of `tend`.
+        """
         self._take_signals()
+        told = False
         try:
             while not self._stop.wait(_POLL_S):
                 self.tend()
+                if self.opened and not told:
+                    when_open()
+                    told = True
         finally:
             self.close()
 
     def tend(self) -> list[str]:
-        """One look: the names of the children that were dead and have been started again."""
+        """One look: the names of the children that were dead and have been started again.
+
+        While no worker has opened the project yet, the error of the first that cannot; Unavailable if it ended without
+        saying one.
+        """
         again = []
         for child in self._children:
             alive = child.process is not None and child.process.is_alive()
-            if alive and monotonic() - child.started > _STEADY_S:
-                child.wait_s = 0.1
-            elif not alive and monotonic() - child.started >= child.wait_s:
-                code = None if child.process is None else child.process.exitcode
-                _log.warning("%s ended with %s: starting it again", child.name, code)
+            child.hear()  # after the look: what a dead process had to say is in the pipe
+            if child.name != _PROJECTOR:
+                self._require_opened(child, alive)
+            if alive:
+                if child.opened and monotonic() - child.started > _STEADY_S:
+                    child.wait_s = 0.1
+            elif self._is_due(child):
                 child.wait_s = min(2 * child.wait_s, _SLOWEST_S)
                 self._begin(child)
                 again.append(child.name)
         return again
+
+    def _require_opened(self, child: _Child, alive: bool) -> None:
+        self.opened = self.opened or child.opened
+        if self.opened or self._stop.is_set():
+            return
+        if child.error is not None:
+            raise child.error
+        if not alive:
+            code = None if child.process is None else child.process.exitcode
+            raise Unavailable(
+                f"serving: {child.name} ended with {code} before it had opened the project; what it wrote says why"
+            )
+
+    def _is_due(self, child: _Child) -> bool:
+        """Whether a dead child has paused for long enough; its end is logged when it is first seen."""
+        if child.ended is None:
+            child.ended = monotonic()
+            code = None if child.process is None else child.process.exitcode
+            why = "" if child.error is None else f" ({child.error})"
+            _log.warning("%s ended with %s%s: starting it again in %.1f s", child.name, code, why, child.wait_s)
+        return monotonic() - child.ended >= child.wait_s
 
     def stop(self) -> None:
         self._stop.set()
@@ -117,23 +178,30 @@ class Supervisor:
                 if child.process.is_alive():
                     child.process.kill()
                     child.process.join()
+            if child.word is not None:
+                child.word.close()
         self._children = []
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     def _begin(self, child: _Child) -> None:
-        child.process, child.started = child.start(), monotonic()
+        if child.word is not None:
+            child.word.close()
+        child.word, says = _SPAWN.Pipe(duplex=False)
+        child.process, child.started, child.ended = child.start(says), monotonic(), None
+        child.opened, child.error = False, None
         child.restarts += 1
         child.process.start()
+        says.close()  # the child has its own: when that is gone, nothing more will be said
 
-    def _projector(self) -> BaseProcess:
-        arguments = (self.folder, self.environment, os.getpid())
+    def _projector(self, says: Connection) -> BaseProcess:
+        arguments = (self.folder, self.environment, os.getpid(), says)
         return _SPAWN.Process(target=run_projector, args=arguments, name="feedwell-projector")
 
-    def _worker_starter(self, number: int) -> Callable[[], BaseProcess]:
-        def start() -> BaseProcess:
-            arguments = (self.folder, self.environment, number, self._socket, os.getpid())
+    def _worker_starter(self, number: int) -> Callable[[Connection], BaseProcess]:
+        def start(says: Connection) -> BaseProcess:
+            arguments = (self.folder, self.environment, number, self._socket, os.getpid(), says)
             return _SPAWN.Process(target=run_worker, args=arguments, name=f"feedwell-worker-{number}")
 
         return start
@@ -144,7 +212,9 @@ class Supervisor:
                 signal.signal(number, lambda *_: self._stop.set())
 
 
-def run_worker(folder: Path, environment: str | None, number: int, sock: socket.socket, parent: int) -> None:
+def run_worker(
+    folder: Path, environment: str | None, number: int, sock: socket.socket, parent: int, says: Connection
+) -> None:
     """One worker process: its own stores, its own pipeline thread, the shared socket."""
     import uvicorn
 
@@ -153,7 +223,8 @@ def run_worker(folder: Path, environment: str | None, number: int, sock: socket.
     from feedwell.serving.runtime import Runtime
 
     board = MetricsBoard(folder / STATE_FOLDER, f"worker-{number}")
-    app = create_app(Runtime.open(folder, environment=environment), board)
+    with _opening(says):
+        app = create_app(Runtime.open(folder, environment=environment), board)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=10)
     server = uvicorn.Server(config)
 
@@ -164,7 +235,7 @@ def run_worker(folder: Path, environment: str | None, number: int, sock: socket.
     server.run(sockets=[sock])
 
 
-def run_projector(folder: Path, environment: str | None, parent: int) -> None:
+def run_projector(folder: Path, environment: str | None, parent: int, says: Connection) -> None:
     """The projector process; it ends with SIGTERM or with its parent."""
     from feedwell.pipeline.projector import Projector
     from feedwell.serving.metrics import MetricsBoard
@@ -177,8 +248,9 @@ def run_projector(folder: Path, environment: str | None, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides the order
     _when_orphaned(parent, stop.set)
     inside = folder / STATE_FOLDER
-    log = EventLog.open(inside, load_project(folder, environment=environment), SystemClock())
-    projector = Projector(inside, log, FeatureSets(ReleaseStore(inside), folder, environment=environment))
+    with _opening(says):
+        log = EventLog.open(inside, load_project(folder, environment=environment), SystemClock())
+        projector = Projector(inside, log, FeatureSets(ReleaseStore(inside), folder, environment=environment))
     board = MetricsBoard(inside, "projector")
 
     def publish() -> None:
@@ -188,6 +260,17 @@ def run_projector(folder: Path, environment: str | None, parent: int) -> None:
     threading.Thread(target=publish, name="feedwell-metrics", daemon=True).start()
     projector.run_forever(stop)
     board.withdraw()
+
+
+@contextmanager
+def _opening(says: Connection) -> Iterator[None]:
+    """Tells the supervisor that what is opened here is open; an expected error is told instead and ends the process."""
+    try:
+        yield
+    except FeedwellError as error:
+        says.send(error)
+        sys.exit(error.exit_code)
+    says.send(None)
 
 
 def _when_orphaned(parent: int, act: Callable[[], None]) -> None:
