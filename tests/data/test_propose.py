@@ -341,6 +341,74 @@ def test_more_events_in_another_format_are_said_to_be_left_aside(tmp_path: Path,
     )
 
 
+def ratings(users: int = 60, items: int = 90, each: int = 30, prefix: str = "") -> list[dict[str, Any]]:
+    """Each user's items are rated at one sitting; some users and items come much more often than others."""
+    rng, rows = np.random.default_rng(3), []
+    liking = 1 / np.arange(1, items + 1)
+    for user in range(users):
+        n = each // 5 + int(rng.integers(2 * each))
+        at = START + int(rng.integers(20 * 86_400))
+        for item in rng.choice(items, n, replace=False, p=liking / liking.sum()).tolist():
+            at += int(rng.integers(1, 120))
+            row = {"viewer": f"{prefix}{user}", "movie": f"{prefix and 'm'}{item}", "stars": 1 + item % 5}
+            rows.append(row | {"when": at})
+    return sorted(rows, key=lambda row: row["when"])
+
+
+@pytest.mark.parametrize(
+    ("prefix", "others"),
+    [
+        ("", ["who", "film", "rate", "at"]),
+        ("", ["nr", "code", "rate", "moment"]),
+        ("p", ["nr", "code", "rate", "moment"]),
+    ],
+)
+def test_events_that_share_no_pair_with_the_others_are_events(tmp_path: Path, prefix: str, others: list[str]) -> None:
+    """Every second row under names of its own, whether or not ids are whole numbers that many a column has."""
+    rows = ratings(prefix=prefix)
+    write(tmp_path / "in" / "a.csv", rows[::2])
+    write(tmp_path / "in" / "b.jsonl", rows[1::2], dict(zip(rows[0], others, strict=True)))
+    found = proposed(tmp_path / "in", tmp_path / "project")
+    assert "entity" not in found
+    left = {"a.csv": "b.jsonl", "b.jsonl": "a.csv"}[Path(found["data"]["events"]).name]
+    assert f"not used: {left}: its rows are events too" in words(tmp_path / "project")
+
+
+def test_fewer_events_of_another_kind_are_events(tmp_path: Path) -> None:
+    """They have no column of what the others tell, and are of a part of the users and items only."""
+    write(tmp_path / "in" / "a.csv", ratings())
+    bought = [row for row in ratings(each=22) if int(row["viewer"]) % 3 == 0]
+    buys = [{"customer": row["viewer"], "product": row["movie"], "at": row["when"] + 9_999_999} for row in bought]
+    write(tmp_path / "in" / "buys.jsonl", buys)
+    assert "entity" not in proposed(tmp_path / "in", tmp_path / "project")
+    assert "not used: buys.jsonl: its rows are events too" in words(tmp_path / "project")
+
+
+def test_later_events_of_new_users_are_events(tmp_path: Path) -> None:
+    rows = ratings()
+    write(tmp_path / "in" / "a.csv", [row for row in rows if int(row["viewer"]) < 45])
+    late = [{"who": row["viewer"], "film": row["movie"], "at": row["when"]} for row in rows if int(row["viewer"]) >= 45]
+    write(tmp_path / "in" / "late.csv", late)
+    assert "entity" not in proposed(tmp_path / "in", tmp_path / "project")
+    assert "not used: late.csv: its rows are events too" in words(tmp_path / "project")
+
+
+@pytest.mark.parametrize("named", ["user", "item"])
+def test_a_versioned_catalog_stays_one_whatever_small_numbers_it_has(tmp_path: Path, named: str) -> None:
+    """Its other columns hold ids of users and of items: by chance, or one that each row's own id tells."""
+    write(tmp_path / "in" / "a.csv", ratings())
+    rng, rows = np.random.default_rng(0), []
+    key, teller = ("movie", "author") if named == "item" else ("viewer", "page")
+    for n in range(4):
+        for i in range(90 if named == "item" else 60):
+            row = {key: i, teller: (7 * i) % 60, "seen_n": int(rng.integers(60)), "cost": int(rng.integers(90))}
+            row |= {"job": f"j{rng.integers(20)}", "n_show": int(rng.integers(90))}
+            rows.append(row | {"since": START + n * 86_400 + 60 * i})
+    write(tmp_path / "in" / "rows.csv", rows)
+    found = proposed(tmp_path / "in", tmp_path / "project")["entity"][named]
+    assert (found["id"], found["valid_from"]) == (key, "since")
+
+
 def test_a_catalog_that_names_each_items_maker_among_the_users_stays_a_catalog(tmp_path: Path) -> None:
     """Small whole numbers: ids of users are in many of its columns, and its rows hold from a time on."""
     names = {"who": "user", "what": "item"}

@@ -9,7 +9,7 @@ import duckdb
 
 from feedwell.core.project import ColumnType
 from feedwell.data.behaviour import entity_name
-from feedwell.data.more_events import by_names, by_pairs, sample_events
+from feedwell.data.more_events import by_ids, by_names, by_pairs, sample_events
 from feedwell.data.profile import Column, Table, quoted_text
 from feedwell.data.roles import Roles, id_like, micros, unit_of
 from feedwell.data.words import words_of
@@ -68,15 +68,18 @@ def find_catalogs(tables: Sequence[Table], events: Table, roles: Roles) -> tuple
         for role in ("user", "item"):
             cell, moment = events.text(roles.columns[role].column), micros(events, roles.columns["ts"].column)
             db.execute(
-                f"CREATE TEMP TABLE ids_{role} AS SELECT * FROM (SELECT {cell} AS id, min({moment}) AS first"
-                f" FROM {events.relation} WHERE {cell} IS NOT NULL GROUP BY 1)"
+                f"CREATE TEMP TABLE all_{role} AS SELECT {cell} AS id, min({moment}) AS first, count(*) AS n"
+                f" FROM {events.relation} WHERE {cell} IS NOT NULL GROUP BY 1"
+            )
+            db.execute(
+                f"CREATE TEMP TABLE ids_{role} AS SELECT id, first FROM all_{role}"
                 f" USING SAMPLE reservoir({_SAMPLE} ROWS) REPEATABLE (1)"
             )
         sample_events(db, events, roles)
         for table in (t for t in tables if t is not events):
             why = by_names(db, table, events, roles)
             overlaps = {} if why else _overlaps(db, table)
-            why = why or by_pairs(db, table, events, roles, overlaps)
+            why = why or by_pairs(db, table, events, roles, overlaps) or by_ids(db, table, events, roles)
             if why or not overlaps:
                 told.append(f"{table.name}: {why or 'no column holds the ids of half of the items or users'}")
                 continue
