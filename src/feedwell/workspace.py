@@ -40,7 +40,7 @@ from feedwell.pipeline.project_folder import STATE_FOLDER, load_project, read_te
 from feedwell.pipeline.projector import Projector
 from feedwell.pipeline.record import UNCALIBRATED
 from feedwell.pipeline.served import ServedEvents
-from feedwell.serving.reload import FeatureSets, current, load_release
+from feedwell.serving.reload import FeatureSets, current, load_release, require_loadable
 from feedwell.stores.durable import output_file
 from feedwell.stores.ids import IdStore
 from feedwell.stores.log import EventLog
@@ -200,7 +200,8 @@ class Workspace:
     def publish(self, release_id: str | None = None, *, force: bool = False) -> str:
         """The release (default: the candidate) serves from now on, if its gates hold; CheckFailed says which do not.
 
-        Releases that neither a channel nor the last `[releases] keep` need any more are removed.
+        DataError, even with `force`, where it cannot be loaded. Releases that neither a channel nor the last
+        `[releases] keep` need any more are removed.
         """
         return self._published(publish(self.releases, release_id=release_id, force=force, hydrate=self._hydrate))
 
@@ -220,7 +221,7 @@ class Workspace:
         return self._published(made)
 
     def rollback(self) -> str:
-        """The release before the champion serves again, configuration included."""
+        """The release before the champion serves again, configuration included; DataError where it cannot be loaded."""
         return self._moved(rollback(self.releases, hydrate=self._hydrate))
 
     def path(self, release_id: str | None = None) -> RequestPath:
@@ -262,6 +263,7 @@ class Workspace:
         self.log.seal(upto)
 
     def _hydrate(self, release: Release) -> None:
+        require_loadable(self.releases, release.release_id)
         self.catch_up()
 
     def _published(self, release_id: str) -> str:

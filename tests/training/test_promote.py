@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import feedwell.workspace as workspace
-from feedwell.core.errors import CheckFailed, CorruptArtifact, Unavailable, UsageError
+from feedwell.cli import doctor
+from feedwell.core.errors import CheckFailed, CorruptArtifact, DataError, Unavailable, UsageError
 from feedwell.pipeline.project_file import parse_project
 from feedwell.serving.reload import FeatureSets
 from feedwell.training import gates
@@ -194,6 +195,31 @@ def test_a_torn_pointer_is_written_anew_by_force(shop):
         publish(ws.releases, release_id=made)
     assert publish(ws.releases, release_id=made, force=True) == made
     assert ws.releases.history("champion") == (made,)
+
+
+def test_a_release_that_cannot_be_loaded_does_not_become_the_champion_and_doctor_tells_one(shop):
+    """Every checksum holds: what it was written by reads it otherwise, or its code is gone."""
+    ws = shop(events=[])
+    text = ws.project_text.partition("[source.als]")[0]
+    junk = ws.releases.write_artifact("source", "als", lambda folder: (folder / "of").write_text("another version"))
+    broken = bare(ws, artifacts={"source.als": junk}, project_text=text + "[source.als]\n")
+    sound = bare(ws, project_text=text)
+    for release_id in (broken, sound):
+        ws.releases.set_channel("champion", release_id)
+    assert sound in doctor._loading(ws)
+    said = rf"release {broken} cannot be loaded: .*als.*; `feedwell publish RELEASE` serves another"
+    with pytest.raises(DataError, match=said):
+        ws.rollback()
+    with pytest.raises(DataError, match=said):
+        ws.publish(broken, force=True)
+    assert ws.releases.history("champion") == (broken, sound)
+
+    ws.releases.set_channel("champion", broken)
+    ws.releases.set_channel("candidate", broken)
+    with pytest.raises(DataError, match=f"champion: {said}"):
+        doctor._loading(ws)
+    assert not next(f for f in doctor._findings(ws.folder) if f.about == "loading").ok
+    assert ws.rollback() == sound
 
 
 def test_the_projector_goes_on_without_a_release_that_cannot_be_read(shop):

@@ -21,6 +21,7 @@ from feedwell.core.artifact import CHAMPION
 from feedwell.core.clock import SECOND
 from feedwell.core.errors import CheckFailed, DataError, FeedwellError, ProjectError
 from feedwell.pipeline.frozen import changed_plugins
+from feedwell.serving.reload import require_loadable
 
 _LIBRARIES = ("numpy", "pyarrow", "duckdb", "lmdb", "xgboost-cpu", "pydantic", "fastapi", "uvicorn")
 _LOW_DISK = 1 << 30
@@ -72,7 +73,8 @@ def _findings(folder: Path, environment: str | None = None) -> Iterator[Finding]
         return
     with opened:
         yield Finding(about="project", ok=True, text=f"{opened.project.project.name}, no problems")
-        looks = {"log": _log, "segments": _segments, "state": _state, "releases": _releases, "plug-ins": _plugins}
+        looks = {"log": _log, "segments": _segments, "state": _state, "releases": _releases, "loading": _loading}
+        looks["plug-ins"] = _plugins
         for about, look in looks.items():
             yield _look(about, look, opened)
 
@@ -123,6 +125,19 @@ def _releases(opened: workspace.Workspace) -> str:
         store.verify(release_id)
     channels = ", ".join(f"{name} → {store.channel(name)}" for name in store.channels()) or "no channel"
     return f"{len(store.release_ids())} releases, every checksum holds; {channels}"
+
+
+def _loading(opened: workspace.Workspace) -> str:
+    store, errors = opened.releases, list[str]()
+    found = {name: release_id for name in store.channels() if (release_id := store.channel(name))}
+    for release_id in dict.fromkeys(found.values()):
+        try:
+            require_loadable(store, release_id)
+        except DataError as error:
+            errors.append(f"{', '.join(name for name in found if found[name] == release_id)}: {error}")
+    if errors:
+        raise DataError("\n".join(errors))
+    return f"can be loaded: {', '.join(dict.fromkeys(found.values())) or 'no release in a channel yet'}"
 
 
 def _plugins(opened: workspace.Workspace) -> str:

@@ -1,10 +1,11 @@
 """Contained: the one place that lets no exception through, whatever it is.
 
-Three kinds of work need it: a part of a request (a part may be anybody's code, no list of exceptions is long enough for
+Four kinds of work need it: a part of a request (a part may be anybody's code, no list of exceptions is long enough for
 it, and the request must be answered); what a background thread repeats (a worker that stopped following releases or the
-catalog would serve the past for ever); an old recipe run again at the end of a long training run. Whoever contains a
-failure says what becomes of it: it is counted and named where somebody looks, in the record's `degraded`, in
-`/metrics`, in the log, or in a gate. All other code catches what it expects.
+catalog would serve the past for ever); an old recipe run again at the end of a long training run; a release that is
+loaded to see whether it can be. Whoever contains a failure says what becomes of it: it is counted and named where
+somebody looks, in the record's `degraded`, in `/metrics`, in the log, in a gate, or in an error of its own. All other
+code catches what it expects.
 """
 
 from __future__ import annotations

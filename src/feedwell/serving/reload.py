@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from feedwell.core.artifact import CHAMPION
-from feedwell.core.errors import FeedwellError
+from feedwell.core.errors import DataError, FeedwellError
 from feedwell.core.project import Project
 from feedwell.features import FeatureSet
 from feedwell.pipeline.compile import compile_features
+from feedwell.pipeline.contained import Contained
 from feedwell.pipeline.frozen import frozen_project
 from feedwell.pipeline.overlays import Compiled
 from feedwell.pipeline.project_folder import FILE_NAME, load_project
@@ -33,6 +34,22 @@ def load_release(releases: ReleaseStore, release_id: str) -> Compiled:
     project = frozen_project(releases, release)
     parts = {part: releases.open_artifact(reference) for part, reference in release.artifacts.items()}
     return Compiled(project, parts, release_id=release_id)
+
+
+def require_loadable(releases: ReleaseStore, release_id: str) -> None:
+    """Loads the release with all its surfaces and arms and lets it go; DataError says why it cannot be, and the mend.
+
+    That its checksums hold does not tell: another version may have written it, or a library of a plug-in is gone.
+    """
+    errors: list[Exception] = []
+    with Contained(errors.append):
+        load_release(releases, release_id).warm()
+    if errors:
+        why = str(errors[0]) if isinstance(errors[0], FeedwellError) else repr(errors[0])
+        raise DataError(
+            f"release {release_id} cannot be loaded: {why}; `feedwell publish RELEASE` serves another, and `feedwell"
+            " train` makes a new one"
+        ) from errors[0]
 
 
 def untrained(folder: Path, environment: str | None = None) -> Compiled:
