@@ -341,6 +341,31 @@ def test_more_events_in_another_format_are_said_to_be_left_aside(tmp_path: Path,
     )
 
 
+@pytest.mark.parametrize(
+    ("thing", "owner", "listed"), [("item", "owner", False), ("lot", "customer", False), ("lot", "a_bidder", True)]
+)
+def test_a_catalog_of_things_sold_once_each_stays_one_though_it_names_who_bought_them(
+    tmp_path: Path, thing: str, owner: str, listed: bool
+) -> None:
+    """Its pairs of user and item are those of the events; but its key is the item's, and it says what they do not."""
+    rng = np.random.default_rng(0)
+    sales = [{"customer": f"c{rng.integers(90)}", "item": f"i{i}", "sold": START + 977 * i} for i in range(600)]
+    path = write(tmp_path / "in" / "sales.csv", sales)
+    lots = [
+        {owner: row["customer"], thing: row["item"], "title": f"an old thing of {i % 70}", "price": i % 40 + 1}
+        | ({"listed": row["sold"] - 9 - i} if listed else {})
+        for i, row in enumerate(sales)
+    ]
+    write(tmp_path / "in" / "lots.csv", lots)
+    copied = [{"what": row["item"], "who": row["customer"], "moment": row["sold"], "paid": 5} for row in sales]
+    write(tmp_path / "in" / "sales.jsonl", copied)
+    found = proposed(path, tmp_path / "project")
+    assert "user" not in found["entity"]
+    assert (Path(found["entity"]["item"]["path"]).name, found["entity"]["item"]["id"]) == ("lots.csv", thing)
+    assert found["entity"]["item"]["columns"].keys() > {"title", "price"}
+    assert "not used: sales.jsonl: its rows are those of sales.csv once more" in words(tmp_path / "project")
+
+
 def ratings(users: int = 60, items: int = 90, each: int = 30, prefix: str = "") -> list[dict[str, Any]]:
     """Each user's items are rated at one sitting; some users and items come much more often than others."""
     rng, rows = np.random.default_rng(3), []

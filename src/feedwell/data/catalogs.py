@@ -83,7 +83,7 @@ def find_catalogs(tables: Sequence[Table], events: Table, roles: Roles) -> tuple
             if why or not overlaps:
                 told.append(f"{table.name}: {why or 'no column holds the ids of half of the items or users'}")
                 continue
-            (role, column), share = max(overlaps.items(), key=lambda pair: pair[1])
+            (role, column), share = max(overlaps.items(), key=lambda pair: _likeness(table, pair[0][1], pair[1]))
             made = _headless(db, table, events, roles, role, column) or _catalog(db, table, role, column, share)
             if isinstance(made, str):
                 told.append(f"{table.name}: {made}")
@@ -127,6 +127,18 @@ def _overlaps(db: duckdb.DuckDBPyConnection, table: Table) -> dict[tuple[str, st
                 if share >= _LEAST_OVERLAP:
                     shares[role, column.name] = share + (0.001 if named else 0.0)
     return shares
+
+
+def _likeness(table: Table, column: str, share: float) -> tuple[bool, float, bool]:
+    """How likely a column with that share of the events' ids is what a table's rows describe; the most is likeliest.
+
+    A unique key goes before another with as many ids; and before any, where no time lets ids come again. Whole numbers
+    from 1 on do not: they may number the rows.
+    """
+    told = table.columns[column]
+    is_key = told.n_distinct >= 0.9 * table.n_rows  # n_distinct is an estimate
+    timed = any(unit_of(c) for c in table.columns.values())
+    return is_key and told.kind == "text" and not timed, share, is_key
 
 
 def _catalog(db: duckdb.DuckDBPyConnection, table: Table, entity: str, id_column: str, share: float) -> Catalog | str:

@@ -38,7 +38,7 @@ def sample_events(db: duckdb.DuckDBPyConnection, events: Table, roles: Roles) ->
 def by_names(db: duckdb.DuckDBPyConnection, table: Table, events: Table, roles: Roles) -> str:
     """Why a table that names users and items as the events do describes neither; "" where it does not name both."""
     user, item = roles.columns["user"].column, roles.columns["item"].column
-    if not {user, item} <= set(table.columns):
+    if not {user, item} <= set(table.columns) or _describes(db, table, events, (user, item)):
         return ""
     if set(table.columns) != set(events.columns):
         return "it names users and items, so its rows describe neither; they are no events of this form either"
@@ -56,7 +56,9 @@ def by_pairs(
     users, items = (_closest(table, events, roles, role, holding) for role in ("user", "item"))
     for user in users:
         for item in items:
-            if user != item and _share(db, table, user, item) >= _LEAST_PAIRS:
+            if user == item or _share(db, table, user, item) < _LEAST_PAIRS:
+                continue
+            if not _describes(db, table, events, (user, item)):
                 return _left_aside(db, table, events, roles, (user, item))
     return ""
 
@@ -108,6 +110,20 @@ def _is_free(db: duckdb.DuckDBPyConnection, table: Table, one: str, other: str) 
     ).fetchone()
     distinct, n, several = row if row else (0, 0, 0.0)
     return distinct <= _MOST_DISTINCT * n and (several or 0.0) >= _LEAST_SEVERAL
+
+
+def _describes(db: duckdb.DuckDBPyConnection, table: Table, events: Table, pair: tuple[str, str]) -> bool:
+    """Whether a table that has the events' pairs of user and item is a catalog that names who has each thing.
+
+    It has one row per item (or user), columns that the events lack, and no time that is the events'.
+    """
+    more = any(column.n and name not in events.columns for name, column in table.columns.items() if name not in pair)
+    keys = ", ".join(f"count(DISTINCT {table.text(name)})" for name in pair)
+    row = db.execute(f"SELECT greatest({keys}) >= {_COPY} * count(*) FROM {table.relation}").fetchone()
+    if not more or not row or not row[0]:
+        return False
+    times = [column for column in table.columns.values() if unit_of(column)]
+    return all(_share(db, table, *pair, time) < _LEAST_PAIRS for time in times)
 
 
 def _left_aside(db: duckdb.DuckDBPyConnection, table: Table, events: Table, roles: Roles, pair: tuple[str, str]) -> str:
