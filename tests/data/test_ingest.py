@@ -494,6 +494,9 @@ def test_a_wrong_header_tells_what_is_there_and_what_to_do(shop):
     shop.declare(events="e.csv", columns={"user": "visiter"})
     with pytest.raises(DataError, match="user = 'visiter'"):
         shop.ingest()
+    shop.write("e.csv", 'user,item,type,"ts\n(s)"\nu,i,view,1700000000\n')
+    with pytest.raises(DataError, match=r"e\.csv: a name in the header has a line break .* header on one line"):
+        shop.ingest()
 
 
 def test_empty_files_are_zero_events(shop):

@@ -168,6 +168,8 @@ def test_events_that_are_empty_or_cannot_be_read_are_said_to_be_so(tmp_path: Pat
         ("log.jsonl", "", "it is empty"),
         ("log.csv", "\n\n", "it is empty"),
         ("log.csv", "a,b\n" + "c,d\n" * 99 + "e,f\r\ng,h\n", "it is no csv, as where some lines end in"),
+        ("log.csv", 'user,"the\nitem",ts\n' + "u,i,1700000000\n" * 99, "a name in the header has a line break"),
+        ("log.csv", 'user,item,"ts\r\n"\r\n' + "u,i,1700000000\r\n" * 99, "a name in the header has a line break"),
         ("log.json", '[{"user": "u", "item": "i", "ts": 1700000000}]', "its first lines are no JSON objects"),
         ("log.jsonl", '{"user": "u", "it', "its first lines are no JSON objects"),
     ],

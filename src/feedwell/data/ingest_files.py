@@ -350,8 +350,14 @@ def _json_columns(path: Path) -> tuple[str, ...]:
 
 def _header_line(path: Path, delimiter: str) -> tuple[str, ...]:
     with open_bytes(path) as file:
-        line = file.readline().decode("utf-8-sig", "replace")
-    names = next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter), [])
+        lines = [file.readline().decode("utf-8-sig", "replace").rstrip("\r\n") for _ in range(2)]
+    reader = csv.reader(lines, delimiter=delimiter)
+    names = next(reader, [])
+    if reader.line_num > 1:
+        raise DataError(
+            f"{path}: a name in the header has a line break in its quotes ({lines[0]!r:.60} goes on in the next line);"
+            " write the header on one line"
+        )
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise DataError(f"{path}: the header names {doubled} more than once; give the columns distinct names")
