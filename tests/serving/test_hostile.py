@@ -47,6 +47,10 @@ def test_a_hostile_body_is_422_with_a_reason(server: Server, body: bytes, says: 
             "-Infinity is no",
         ),
         ('"context": {"a": -1e400}', ["body.context.a"], "no 64-bit float holds this number"),
+        ('"context": {"a": [1, {"b": 18446744073709551616}]}', ["body.context.a.1.b"], "no 64-bit integer holds this"),
+        ('"context": {"a": -9223372036854775809}', ["body.context.a"], "no 64-bit integer holds this number"),
+        ('"context": {"a": ' + "9" * 5000 + "}", ["body.context.a"], "no 64-bit integer holds this number"),
+        ('"context": {"a": 1e999, "b": ' + "9" * 5000 + "}", ["body.context.a", "body.context.b"], "no 64-bit float"),
         ('"context": {"a": 1, "b": {"c": 1, "c": 1}}', ["body.context.b.c"], "comes 2 times in this object"),
         ('"context": {"a": 1, "a": {"b": NaN}, "a": 1}', ["body.context.a", "body.context.a.b"], "comes 3 times"),
         ('"user_id": "v"', ["body.user_id"], "comes 2 times"),
@@ -68,7 +72,9 @@ def test_what_json_does_not_allow_is_refused_where_it_stands(
 
 
 def test_equal_keys_of_different_objects_and_plain_numbers_are_read(server: Server) -> None:
-    feed = server.feed(context={"a": {"n": 1.5}, "b": {"n": -2e300}, "n": [0, 1e-999, 2**53, "NaN", None, True]})
+    feed = server.feed(
+        context={"a": {"n": 1.5}, "b": {"n": -2e300}, "n": [0, 1e-999, -(2**63), 2**64 - 1, "NaN", None, True]}
+    )
     assert feed["items"]
 
 
