@@ -95,6 +95,7 @@ def test_out_of_bounds_is_422(server: Server, body: dict[str, Any]) -> None:
         *("n=5.0", "n=%205", "n=+5", "n=05", "n=5_0", "n=", "n=٣", "n=0", "n=1001", "n=" + "9" * 5000, "nn=5"),
         *("explain=maybe", "explain=1", "explain=yes", "explain=True", "explain="),
         *("surface=a%20b", "surface=", "exclude="),
+        *("n=3&n=4", "n=3&n=3", "explain=true&exclude=i1&explain=true", "surface=a&surface=a", "n=5.0&n=4"),
     ],
 )
 def test_a_query_is_read_as_strictly_as_a_body(server: Server, query: str) -> None:

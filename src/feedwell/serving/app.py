@@ -42,6 +42,7 @@ from feedwell.serving.bodies import (
     Id,
     RankBody,
     RecommendBody,
+    require_once,
 )
 from feedwell.serving.docs_page import HEADERS, docs_page
 from feedwell.serving.fallback import BodyLimit, add_error_answers, json_response, refusal
@@ -116,7 +117,9 @@ def _add_feeds(app: FastAPI, runtime: Runtime) -> None:
     async def recommend_user(
         user: Annotated[Id, Path(description=_ID_HELP)],
         query: Annotated[FeedQuery, Query()],
+        request: Request,
     ) -> Response:
+        require_once(request.query_params.multi_items())
         return await feed(Wish(user_id=user, **query.model_dump()))
 
     @routes.get(

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Any, get_origin
 
 import orjson
+from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from feedwell.core.event import MAX_ID_BYTES, MAX_PAYLOAD_BYTES
@@ -98,6 +101,17 @@ class FeedQuery(BaseModel):
     exclude: list[Id] = Field(default_factory=list, max_length=MAX_EXCLUDE)
     cursor: str | None = Field(None, min_length=1, max_length=MAX_CURSOR)
     explain: Annotated[bool, BeforeValidator(_flag)] = False
+
+
+def require_once(query: Sequence[tuple[str, str]]) -> None:
+    """RequestValidationError names what a FeedQuery takes one of and `query` has more of: the last would count."""
+    once = {name for name, field in FeedQuery.model_fields.items() if get_origin(field.annotation) is not list}
+    counts = Counter(name for name, _ in query if name in once)
+    problems = [
+        {"loc": ("query", name), "msg": f"it comes {n} times: send it once"} for name, n in counts.items() if n > 1
+    ]
+    if problems:
+        raise RequestValidationError(problems)
 
 
 class EventBody(BaseModel):
