@@ -1,20 +1,27 @@
 """Learned parts in the pipeline: each recipe against the XGBoost-only one, its own sources and its retrieval order.
 
     FEEDWELL_DATA=... python benchmarks/bench_learned.py [--data ml-100k|retailrocket] [--requests N] [--recipes a,b]
+        [--validation]
 
 Every recipe is fitted on the same spans and judged on the same requests of the test span, so differences are paired by
 user. "retrieval order" is the recipe's own pipeline without its ranker: the same candidates, as they were retrieved.
-Nothing is chosen here: the parts' defaults were chosen on validation data (`bench_two_tower.py`, `bench_mmoe.py`).
+Nothing is chosen on that span: the parts' defaults were chosen on validation data (`bench_two_tower.py`,
+`bench_mmoe.py`), and what concerns a recipe by `--validation`, which judges the span before it as `choose_ml_100k.py`.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
-from _project import cell, show, workspace_of
+from _project import DATA, cell, show, workspace_at, workspace_of
 from _report import Stopwatch, header
+from choose_ml_100k import FRACTIONS, without_test
 
 from feedwell.core.project import Project
 from feedwell.data.interactions import UserEvents, user_events
@@ -49,11 +56,27 @@ def main() -> None:
     parser.add_argument("--data", choices=("ml-100k", "retailrocket"), default="ml-100k")
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--recipes", default=",".join(RECIPES))
+    parser.add_argument("--validation", action="store_true", help="ml-100k, the span before the test")
     arguments = parser.parse_args()
     chosen = [name for name in RECIPES if name in arguments.recipes.split(",") or name == BASE]
-    print(header(f"{arguments.data}: learned parts in the pipeline, test span"))
-    with workspace_of(arguments.data) as workspace:
+    span = "validation" if arguments.validation else "test"
+    print(header(f"{arguments.data}: learned parts in the pipeline, {span} span"))
+    with _workspace(arguments.data, arguments.validation) as workspace:
         compare(workspace, chosen, arguments.requests)
+
+
+@contextmanager
+def _workspace(data: str, validation: bool) -> Iterator[Workspace]:
+    if not validation:
+        with workspace_of(data) as workspace:
+            yield workspace
+        return
+    if data != "ml-100k":
+        raise SystemExit("--validation is for ml-100k alone")
+    with tempfile.TemporaryDirectory() as folder:
+        without_test(DATA / data, Path(folder))
+        with workspace_at(Path(folder), [("[split]\n", FRACTIONS)]) as workspace:
+            yield workspace
 
 
 def compare(workspace: Workspace, chosen: list[str], requests: int) -> None:
@@ -73,6 +96,7 @@ def compare(workspace: Workspace, chosen: list[str], requests: int) -> None:
             base = ratios[PIPELINE]
             print(f"{found.evaluation.n_counted:,} requests of {found.evaluation.n_users:,} users. {cut.note}\n")
         _print(name, ratios, base, f"{watch}")
+        sys.stdout.flush()
 
 
 def recipe(text: str, name: str) -> Project:
