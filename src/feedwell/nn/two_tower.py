@@ -125,8 +125,11 @@ class Towers(nn.Module):
 
     def _columns(self, static_MS: Tensor, category_MC: Tensor) -> Tensor:
         own = [static_MS, *(table(category_MC[:, c]) for c, table in enumerate(self.item_category))]
-        columns_MD: Tensor = self.item_out(torch.relu(self.item_in(torch.cat(own, 1))))
-        return columns_MD
+        own_MX = torch.cat(own, 1)
+        if not own_MX.shape[1]:
+            own_MX = own_MX[:1]  # without columns all items are alike: once for all of them
+        columns_MD: Tensor = self.item_out(torch.relu(self.item_in(own_MX)))
+        return columns_MD.expand(len(static_MS), -1)
 
     def _in_history(self, id_U: Tensor) -> Tensor:
         own_UD: Tensor = self.id(id_U)
