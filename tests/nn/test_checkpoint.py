@@ -51,7 +51,7 @@ def test_without_a_folder_there_is_none():
 
 def test_what_a_kill_left_half_written_goes_with_the_next_checkpoint(tmp_path):
     state = {"w": torch.ones(2)}
-    for left in (".tmpA1b2C3", ".checkpoint.json.17.tmp"):
+    for left in (".tmpA1b2C3", ".writing-17-a1b2c3d4"):
         (tmp_path / left).write_bytes(b"half")
     (tmp_path / "notes.txt").write_text("another's")
     checkpoint = Checkpoint(

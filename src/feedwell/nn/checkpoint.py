@@ -21,7 +21,7 @@ from feedwell.core.errors import CorruptArtifact
 from feedwell.nn.config import LoopConfig, Run
 from feedwell.nn.curves import Curves
 from feedwell.nn.ranks import Ranks
-from feedwell.stores.durable import sync_file, write_atomic
+from feedwell.stores.durable import ASIDE, sync_file, write_atomic
 
 _INDEX = "checkpoint.json"
 Tensors = Mapping[str, Tensor]
@@ -106,7 +106,7 @@ class Checkpoints:
     def write(self, checkpoint: Checkpoint) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         # A process that was killed while it wrote left safetensors' file (.tmpXXXXXX) or the index's.
-        for path in (*self._folder.glob(".tmp*"), *self._folder.glob(f".{_INDEX}.*.tmp")):
+        for path in (*self._folder.glob(".tmp*"), *self._folder.glob(f"{ASIDE}*")):
             path.unlink()
         done, best = checkpoint.position.done, checkpoint.curves.best if checkpoint.best else -1
         state = {f"network.{k}": v for k, v in checkpoint.network.items()}

@@ -13,13 +13,21 @@ from pathlib import Path
 
 from feedwell.core.errors import Unavailable, UsageError
 
+ASIDE = ".writing-"
+"""How the names of what is still being written begin."""
+
+
+def aside_name(folder: Path) -> Path:
+    """A new name in the folder, with the process that writes there: `.writing-PID-RANDOM`."""
+    return folder / f"{ASIDE}{os.getpid()}-{secrets.token_hex(4)}"
+
 
 def write_atomic(path: Path, content: bytes) -> None:
     """`path` holds `content`, durably; a reader sees the old file or the new one, never a part.
 
     A write that fails leaves nothing beside the old file: on a full disk, what was written so far is in the way.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    beside = aside_name(path.parent)
     try:
         with open(beside, "xb") as file:
             file.write(content)

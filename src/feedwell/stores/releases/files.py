@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,20 @@ from pydantic import ValidationError
 from feedwell.core.artifact import Manifest, Release, digest_json
 from feedwell.core.clock import Clock, SystemClock
 from feedwell.core.errors import CorruptArtifact, Unavailable, UsageError
+from feedwell.stores.durable import file_lock, write_atomic
 from feedwell.stores.releases._checked import checked_json, read_checked, require_sha256
 from feedwell.stores.releases._disk import (
     aside,
     is_abandoned,
-    locked,
     move_into_place,
     now_of_disk,
     remove_whole,
-    replace_file,
     sha256_of,
     sync_tree,
 )
 
 MANIFEST = "manifest.json"
+_LOCK = "releases.lock"
 MOVES_KEPT = 200
 ANY = "*"
 """As `replacing`: whatever the channel points to."""
@@ -74,7 +75,7 @@ class ReleaseStore:
             (work / MANIFEST).write_bytes(checked_json(manifest.model_dump(mode="json")))
             sync_tree(work)
             reference = f"{kind}/{name}/{manifest.digest}"
-            with locked(self.folder / "releases.lock"):
+            with self._locked():
                 target = parent / manifest.digest
                 if target.exists() and not self._is_sound(reference):
                     shutil.rmtree(target)
@@ -141,7 +142,7 @@ class ReleaseStore:
 
     def write_release(self, release: Release) -> None:
         """Stores the release; Unavailable when one of its artifacts is not there, UsageError when its id is taken."""
-        with locked(self.folder / "releases.lock"):
+        with self._locked():
             for reference in release.references:
                 self.manifest(reference)
             target = self._inside("releases", release.release_id)
@@ -206,7 +207,7 @@ class ReleaseStore:
         Unavailable when the channel does not point to `replacing` (any more). With `anew` a pointer that cannot be read
         is begun again, without a way back.
         """
-        with locked(self.folder / "releases.lock"):
+        with self._locked():
             self.verify(release_id)
             pointer = self._pointer(name, anew=anew)
             current = next(iter(pointer["stack"][-1:]), None)
@@ -216,7 +217,7 @@ class ReleaseStore:
 
     def rollback(self, name: str, *, replacing: str | None = ANY) -> str:
         """Points the channel to the release before the current one and returns its id; Unavailable without one."""
-        with locked(self.folder / "releases.lock"):
+        with self._locked():
             pointer = self._pointer(name)
             if len(pointer["stack"]) < 2:
                 raise Unavailable(f"channel '{name}' has no earlier release to roll back to")
@@ -248,7 +249,7 @@ class ReleaseStore:
         While a retained release cannot be read, nobody knows what it needs: all artifacts stay.
         """
         removed: list[str] = []
-        with locked(self.folder / "releases.lock"):
+        with self._locked():
             kept = self.retained_ids(keep)
             for name in self.channels():
                 pointer = self._pointer(name)
@@ -270,7 +271,7 @@ class ReleaseStore:
             needed = {reference for release_id in kept for reference in self.read(release_id).references}
         except (CorruptArtifact, Unavailable):
             return
-        now = now_of_disk(self.folder / "releases.lock")
+        now = now_of_disk(self.folder / _LOCK)
         for folder in sorted((self.folder / "artifacts").glob("*/*/*")):
             reference = folder.relative_to(self.folder / "artifacts").as_posix()
             hidden = folder.name.startswith(".")
@@ -309,7 +310,15 @@ class ReleaseStore:
         self._write_pointer(name, stack, [*pointer["moves"], moved][-MOVES_KEPT:])
 
     def _write_pointer(self, name: str, stack: list[str], moves: list[Any]) -> None:
-        replace_file(self._inside("channels", name), checked_json({"stack": stack, "moves": moves}))
+        path = self._inside("channels", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, checked_json({"stack": stack, "moves": moves}))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with file_lock(self.folder / _LOCK):
+            yield
 
     def _inside(self, *parts: str) -> Path:
         for part in parts:
