@@ -127,6 +127,20 @@ def test_order_never_changes_and_ties_stay_ties(p, seed, method):
     assert (after[1:] == after[:-1])[np.diff(p_N[order]) == 0].all()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_ranker_that_is_certain_is_believed_as_much_as_it_was_right(method):
+    """Of what it was sure of, half happened; of what it excluded, a tenth: neither 1 nor 0 passes unchanged."""
+    p_N = np.repeat([0.0, 1.0], 4000)
+    part = fitted(rows_of({"click": coins(0.1 + 0.4 * p_N, 11)}, {"click": p_N}), method=method, min_outcomes=2)
+    near_N = np.array([0.0, 1e-9, 1e-6, 0.5, 1 - 1e-6, 1 - 1e-9, 1.0])
+    after = part.calibrated({"click": near_N})["click"]
+    assert (np.diff(after) > 0).all()
+    assert after[2] - after[0] < 2e-6
+    assert after[-1] - after[-3] < 2e-6
+    if method != "scale":  # one factor of the odds cannot mend both ends
+        assert (after[0], after[-1]) == (pytest.approx(0.1, abs=0.03), pytest.approx(0.5, abs=0.03))
+
+
 def test_given_objectives_are_calibrated_where_the_other_happened():
     """p(buy | click): rows without a click say nothing about it."""
     click_N, true_N = coins(np.full(20_000, 0.2), 8), truth(20_000)

@@ -18,7 +18,8 @@ from feedwell.core.candidates import Float
 
 Link = Literal["logit", "log", "none"]
 _EPSILON = 1e-6
-"""Predictions are taken to be no surer than this when a map is fitted: one that was 0 and wrong moves no mountains."""
+"""Probabilities are taken to be no surer than this, when a map is fitted and when it serves: one that was 0 and wrong
+moves no mountains, and one that is 1 is believed as much as such predictions were right."""
 _LEAST_SLOPE = 0.05
 """A ranker that is no better than chance keeps its order: only the spread of its predictions shrinks."""
 _NOTHING = np.empty(0)
@@ -28,6 +29,7 @@ _NOTHING = np.empty(0)
 class Curve:
     """p_N → c_N, strictly increasing and NaN where p is. Neither knots nor slopes: the identity, to the bit.
 
+    A probability nearer to 0 or 1 than 1e-6 becomes what that one becomes, but for a distance that keeps the order.
     Knots `x_K`, `y_K` are on the scale of the link; between them the map is straight, beyond them it keeps its distance
     (odds or size multiplied by a constant). `slopes` (a, b, c) instead is logit c_N = a ln p - b ln(1 - p) + c.
     """
@@ -41,11 +43,20 @@ class Curve:
     def __call__(self, p_N: Float) -> Float:
         if not len(self.x_K) and not len(self.slopes):
             return p_N
+        if self.link != "logit":
+            return self._between_knots(p_N)
+        p_N = np.clip(p_N, 0.0, 1.0)
+        less_sure_N = np.clip(p_N, _EPSILON, 1 - _EPSILON)
+        c_N = self._by_slopes(less_sure_N) if len(self.slopes) else self._between_knots(less_sure_N)
+        surer_N = p_N - less_sure_N
+        return c_N + surer_N * np.where(surer_N > 0, 1 - c_N, c_N)
+
+    def _by_slopes(self, p_N: Float) -> Float:
+        a, b, c = self.slopes
+        return np.asarray(expit(a * np.log(p_N) - b * np.log1p(-p_N) + c), np.float64)
+
+    def _between_knots(self, p_N: Float) -> Float:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            if len(self.slopes):
-                p_N = np.clip(p_N, 0.0, 1.0)
-                a, b, c = self.slopes
-                return np.asarray(expit(a * np.log(p_N) - b * np.log1p(-p_N) + c), np.float64)
             u_N = _linked(p_N, self.link)
             beyond_N = np.where(np.isinf(u_N), u_N, u_N - np.clip(u_N, self.x_K[0], self.x_K[-1]))
             return _unlinked(np.interp(u_N, self.x_K, self.y_K) + beyond_N, self.link)
@@ -122,7 +133,7 @@ def _joined(some_B: list[float], none_B: list[float], least: int) -> NDArray[np.
 
 def _linked(p_N: Float, link: Link) -> Float:
     if link == "logit":
-        return np.asarray(logit(np.clip(p_N, 0.0, 1.0)), np.float64)
+        return np.asarray(logit(p_N), np.float64)
     return np.log(np.maximum(p_N, 0.0)) if link == "log" else p_N
 
 
