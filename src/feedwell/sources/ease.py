@@ -29,7 +29,7 @@ _ROWS = 256
 
 @source("ease")
 class Ease(ItemItemSource):
-    """The `k` items with the greatest Σ B_ij over the items i of the user's history; no known history: nothing.
+    """At most `k` items, those with the greatest Σ B_ij over the items i of the user's history, of sums above 0 only.
 
     Fitting holds one I × I matrix of 4-byte numbers, overwritten at each step: 4 I² bytes (5.1 GB at 35,648 items) and
     I³ multiplications. Of each row the `neighbours` weights of greatest magnitude are kept.

@@ -28,7 +28,7 @@ _BLOCK_ENTRIES = 4_000_000
 
 @source("item_knn")
 class ItemKnn(ItemItemSource):
-    """The `k` items with the greatest Σ w_ij over the items i of the user's history; no known history: nothing.
+    """At most `k` items, those with the greatest Σ w_ij over the items i of the user's history, of sums above 0 only.
 
     Fitting costs the sum over users of the square of their items, in blocks of rows; it keeps I × `neighbours` weights.
     """
