@@ -55,6 +55,8 @@ negatives = 5
 k = 5
 bootstrap = 50
 """
+TWO_TOWER = '[source.two_tower]\nembed = "spelling"'
+"""What a page says of the one part that learns for long: one epoch of it shows that the key is right."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / title).write_text(body, encoding="utf-8")
     plugins = json.dumps([name for page in pages for name in page.plugins])
     sections = "\n".join(page.sections for page in pages)
+    assert sections.count(TWO_TOWER) == 1
+    sections = sections.replace(TWO_TOWER, f"{TWO_TOWER}\nepochs = 1")
     (folder / "feedwell.toml").write_text(f"plugins = {plugins}\n{BASE}\n{sections}", encoding="utf-8")
     _data(folder)
     return folder
@@ -154,6 +158,7 @@ def test_the_parts_of_all_pages_serve_together(project: Path) -> None:
     metrics = report.evaluation.row("pipeline").metrics
     assert {"hit_value@5", "mean_price@5"} <= set(metrics)
     assert 0 < metrics["mean_price@5"].value <= 80
+    assert report.evaluation.row("source.two_tower").coverage > 0  # it read content through the page's embedder
     assert "item_views_per_day" in asof
     assert feed.record.degraded in ((), [])
     sources = set(", ".join(feed.table["sources"].to_pylist()).split(", "))
