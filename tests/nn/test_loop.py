@@ -14,11 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from feedwell.core.errors import DataError
+from feedwell.core.errors import DataError, Unavailable
 from feedwell.nn.columns import Columns
 from feedwell.nn.config import LoopConfig, Run
 from feedwell.nn.curves import Curves
 from feedwell.nn.loop import Data, fit_network
+from feedwell.nn.ranks import joined
 from tests.nn import training_script as script
 
 SCRIPT = Path(script.__file__)
@@ -208,3 +209,9 @@ def test_two_processes_that_were_killed_end_with_the_same_weights(tmp_path):
 def test_configuration_refuses_what_makes_no_sense():
     with pytest.raises(ValueError, match="batch_size"):
         LoopConfig(batch_size=0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there")
+def test_a_device_that_is_not_there_is_told():
+    with pytest.raises(Unavailable, match=r'torch finds no CUDA device.*device = "auto"'), joined("cuda"):
+        pass

@@ -309,3 +309,24 @@ def test_an_objective_to_lower_cannot_be_what_is_relevant() -> None:
 def test_an_embedder_is_checked_like_any_part(section: str, message: str, nearest: str) -> None:
     found = problems_of(GOOD + "\n" + section)
     assert [p.nearest for p in found if message in f"{p.key} {p.message}"] == [nearest]
+
+
+def test_a_feature_that_is_not_of_the_user_alone_is_none_for_a_source(tmp_path: Path) -> None:
+    user = '[feature.user_views]\nentity = "user"\naggregate = "count"\nevents = ["view"]\nwindows = ["1d"]\n'
+    source = '[source.two_tower]\nuser_features = ["user_views_1d", "item_views_1h", "nothing"]\n'
+    (tmp_path / "feedwell.toml").write_text(GOOD + user + source)
+    with pytest.raises(ProjectError) as caught:
+        load_project(tmp_path)
+    found = {p.key: p for p in caught.value.problems}
+    assert set(found) == {"source.two_tower.user_features", "feature.nothing"}
+    assert "'item_views_1h' is not of the user alone" in found["source.two_tower.user_features"].message
+    assert found["source.two_tower.user_features"].expected == "one of user_views_1d"
+
+
+@pytest.mark.parametrize("column", ["nope", "title"])
+def test_an_item_column_that_two_tower_cannot_read_is_told(tmp_path: Path, column: str) -> None:
+    (tmp_path / "feedwell.toml").write_text(GOOD + f'[source.two_tower]\nitem_columns = ["{column}"]\n')
+    with pytest.raises(ProjectError) as caught:
+        load_project(tmp_path)
+    assert [p.key for p in caught.value.problems] == ["source.two_tower.item_columns"]
+    assert "expected some of" in caught.value.problems[0].message

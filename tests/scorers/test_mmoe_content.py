@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -102,7 +104,7 @@ def test_the_newest_row_counts(fitted):
     assert isinstance(fitted, FollowsCatalog)
     assert follows(fitted)
     assert not follows(made())
-    assert fitted.grown(table([1, 2], at=NOW - 1), None) is None, "the artifact has them"
+    assert fitted.grown(table([1, 2], at=-1), None) is None, "the artifact has newer ones"
     good, bad = asked(fitted, [1, 2])
     swapped = fitted.grown(table([1, 2], at=NOW + 1, texts=texts_of([2, 1])), None)
     after = asked(fitted, [1, 2], swapped)
@@ -113,6 +115,18 @@ def test_the_newest_row_counts(fitted):
     assert again[:2].tolist() == [after[0], bad]
     assert back.keys_M.tolist() == [1, 2, 7001]
     assert swapped.keys_M.tolist() == [1, 2], "a delta never changes"
+    late = fitted.grown(table([2, 7002], at=NOW + 1, texts=texts_of([1, 2])), back)
+    assert asked(fitted, [1, 2, 7001], late).tolist() == again.tolist(), "older than what is known"
+    assert late.keys_M.tolist() == [1, 2, 7001, 7002]
+    assert late.since(np.array([2, 3, 7002])).tolist() == [NOW + 2, -1, NOW + 1]
+
+
+def test_a_row_that_comes_late_counts_by_its_time(fitted):
+    corrected = fitted.grown(table([1, 2], at=0, texts=texts_of([2, 1])), None)
+    assert corrected.keys_M.tolist() == [1, 2], "the later one in the log of those of one time"
+    earlier = replace(fitted._model.content, offset=-1)
+    assert earlier.grown(table([1, 2], at=0), None, fitted._embedder) is None, "it has the last of each"
+    assert earlier.grown(table([1, 2], at=1), None, fitted._embedder).keys_M.tolist() == [1, 2]
 
 
 def test_what_says_nothing_is_marked():

@@ -14,7 +14,7 @@ import torch
 from feedwell.core import registry
 from feedwell.core.catalog import CatalogTable, FollowsCatalog
 from feedwell.core.clock import DAY, HOUR, MINUTE
-from feedwell.core.errors import CheckFailed, CorruptArtifact, NotTrained
+from feedwell.core.errors import CheckFailed, CorruptArtifact, NotTrained, UsageError
 from feedwell.core.protocols import Interactions, Setting
 from feedwell.core.request import History, Request, UserSide
 from feedwell.nn import columns as columns_module
@@ -216,10 +216,75 @@ def test_growing_in_steps_is_growing_at_once_and_changes_nothing_before(trained)
     np.testing.assert_array_equal(first.shelf.vectors_MD, kept)
 
 
-def test_rows_that_the_artifact_has_make_no_delta(trained):
-    assert trained.grown(catalog(np.arange(N_ITEMS), at=NOW - 1), None) is None
-    late = trained.grown(catalog([3, 1001], at=0), None)
-    assert late.shelf.keys_M.tolist() == [1001]
+def test_rows_that_an_artifact_of_an_earlier_time_has_make_no_delta():
+    """A replay tells it all rows in their order."""
+    part = fitted(replace(interactions(), catalog={"item": catalog(np.arange(N_ITEMS), at=5)}, catalog_offset=-1))
+    assert part.grown(catalog(np.arange(N_ITEMS), at=5), None) is None
+    assert part.grown(catalog(np.arange(N_ITEMS), at=2), None) is None
+    assert part.grown(catalog([3, 1001], at=5), None).shelf.keys_M.tolist() == [1001]
+
+
+def test_a_row_that_comes_late_counts_by_its_time():
+    """What is loaded later may have been available earlier: after the artifact's row, and before its last event."""
+    data = interactions()
+    without = catalog(np.arange(1, N_ITEMS), at=5)
+    part = fitted(replace(data, catalog={"item": without}))
+    late = replace(catalog([0, 1, 2], at=NOW - DAY), at_M=np.array([0, 4, 5]))
+    # Of item 0 only events were known; the artifact's row of item 1 is newer; that of item 2 is corrected.
+    assert part.grown(late, None).shelf.keys_M.tolist() == [0, 2]
+    assert part.grown(catalog([1], at=NOW - DAY), None).shelf.keys_M.tolist() == [1]
+
+
+def test_the_newest_row_counts_in_whatever_order_rows_come(trained):
+    new, old = (replace(catalog([1002], at=at), text_M=(WORDS[w],)) for at, w in ((NOW + 2, 2), (NOW + 1, 3)))
+    once = trained.grown(new, None)
+    for first, second in ((new, old), (old, new)):
+        both = trained.grown(second, trained.grown(first, None))
+        np.testing.assert_array_equal(both.shelf.vectors_MD, once.shelf.vectors_MD)
+    again = trained.grown(replace(new, text_M=(WORDS[3],)), once)
+    assert not np.array_equal(again.shelf.vectors_MD, once.shelf.vectors_MD), "of one time the later one counts"
+
+
+def test_what_was_undone_stands_in_histories_and_is_not_learned_to_be_found(monkeypatch):
+    seen = {}
+
+    def noted(config, items, events, run):
+        seen.update(vars(events))
+        seen["samples"] = _two_tower_fit._samples(config, events)["self"].numpy()
+        return train(config, items, events, run)
+
+    train = _two_tower_fit.train
+    monkeypatch.setattr(_two_tower_fit, "train", noted)
+    data = interactions()
+    undone_E = np.zeros(len(data.user_E), np.bool_)
+    undone_E[::3] = True
+    gone = replace(data, item_E=np.where(undone_E & (data.item_E == 7), 2000, data.item_E), undone_E=undone_E)
+    part = fitted(gone, epochs=1)
+    order = np.argsort(seen["user_E"], kind="stable")
+    assert 2000 not in part._model.shelf.keys_M
+    assert len(seen["row_E"]) == (gone.item_E != 2000).sum()
+    assert seen["undone_E"].sum() == (undone_E & (gone.item_E != 2000)).sum() > 100
+    assert not seen["undone_E"][order][seen["samples"]].any()
+    standing = len(np.unique(np.stack([gone.user_E, gone.item_E])[:, ~undone_E], axis=1).T)
+    assert 0.8 * standing < len(seen["samples"]) <= standing
+
+
+def test_where_there_is_nothing_to_learn_nothing_is_found():
+    data = interactions(columns=False)
+    first_E = np.unique(data.user_E, return_index=True)[1]
+    once = replace(
+        data,
+        **{name: getattr(data, name)[np.sort(first_E)] for name in ("user_E", "item_E", "at_E", "type_E")},
+    )
+    part = fitted(once)
+    assert not len(part(ask(part, [1, 5])).keys_N)
+    assert part.grown(catalog([1002], at=NOW + 1), None) is None
+
+
+@pytest.mark.parametrize(("known", "expected"), [(SETTING.item_columns, "expected some of price"), ((), "it has none")])
+def test_an_item_column_that_is_none_is_refused(known, expected):
+    with pytest.raises(UsageError, match=rf"two_tower.item_columns: 'nope' is no number.*{expected}"):
+        TwoTower(TwoTower.Config(item_columns=("nope",)), replace(SETTING, item_columns=known))
 
 
 def test_a_history_of_new_items_counts(trained):
@@ -323,7 +388,7 @@ def test_equal_trainings_make_equal_artifacts(tmp_path):
 DAMAGE = {
     "empty": lambda meta: {},
     "no object": lambda meta: [],
-    "no moment": lambda meta: {n: v for n, v in meta.items() if n != "until"},
+    "no offset": lambda meta: {n: v for n, v in meta.items() if n != "catalog_offset"},
     "no columns": lambda meta: meta | {"item": []},
     "no number": lambda meta: meta | {"temperature": "x"},
     "no curves": lambda meta: meta | {"curves": []},
@@ -415,6 +480,7 @@ def test_events_of_one_moment_do_not_know_of_each_other():
         user_E=np.array([1, 1, 1, 2, 1]),
         row_E=np.array([4, 5, 6, 7, 4]),
         at_E=np.array([10, 20, 20, 20, 30]),
+        undone_E=np.zeros(5, np.bool_),
         numbers_EF=np.zeros((5, 0), np.float32),
         category_EC=np.zeros((5, 0), np.int64),
         category_sizes=(),
@@ -423,6 +489,11 @@ def test_events_of_one_moment_do_not_know_of_each_other():
     told = {name: samples[name].tolist() for name in ("self", "start", "stop")}
     # The first has no past, the last is a repeat; both of moment 20 know of moment 10 only.
     assert told == {"self": [1, 2], "start": [0, 0], "stop": [1, 1]}
+    undone = replace(events, undone_E=np.array([True, False, True, False, False]))
+    samples = _two_tower_fit._samples(config, undone)
+    told = {name: samples[name].tolist() for name in ("self", "start", "stop")}
+    # The first was taken back: in histories it stands, and the last is the first that was not.
+    assert told == {"self": [1, 3], "start": [0, 0], "stop": [1, 3]}
 
 
 def test_untrained_it_follows_nothing():

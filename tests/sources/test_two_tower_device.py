@@ -48,6 +48,7 @@ def shop():
         user_E=np.repeat(np.arange(N_USERS), EACH),
         row_E=rng.integers(0, N_ITEMS, n),
         at_E=np.arange(n) * 10**9,
+        undone_E=np.zeros(n, np.bool_),
         numbers_EF=rng.random((n, 2), np.float32),
         category_EC=rng.integers(0, 3, (n, 1)),
         category_sizes=(3,),

@@ -17,6 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from feedwell.core.errors import Unavailable
+
 _TIMEOUT = timedelta(minutes=10)
 
 
@@ -120,8 +122,16 @@ class Ranks:
 
 @contextmanager
 def joined(device: str) -> Iterator[Ranks]:
-    """The group that RANK and WORLD_SIZE of the environment name (torchrun sets them); a group of one without them."""
+    """The group that RANK and WORLD_SIZE of the environment name (torchrun sets them); a group of one without them.
+
+    Unavailable where the device is not there.
+    """
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Unavailable(
+            'training with device = "cuda": torch finds no CUDA device; install a torch built for CUDA, on a machine '
+            'with a GPU, or set device = "auto", which takes the CPU where there is none'
+        )
     cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     at = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
     started = size > 1 and not dist.is_initialized()

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from feedwell.core.errors import Problem, ProjectError, UsageError
-from feedwell.core.needs import Need
+from feedwell.core.needs import FeatureNeed, Need
 from feedwell.core.project import Project
 from feedwell.features import FeatureSet
 from feedwell.pipeline.compile import NEWEST, make_metric, make_part, own_needs, part_names
@@ -22,13 +22,15 @@ _ROOTS = ("user", "item")
 def trial_findings(project: Project, data: Mapping[str, Any], told: Collection[Path]) -> Iterator[Finding]:
     """What fails in making and compiling; `told`: the places of problems that are known already."""
     project = _without_circles(project, told)
-    needs, failed = _parts(project, told)
+    by_part, failed = _parts(project, told)
+    needs = tuple(dict.fromkeys((NEWEST, *own_needs(project), *(need for of in by_part.values() for need in of))))
     columns, uncompiled = _compiled(project, needs)
     for finding in (*failed, *uncompiled):
         if not _was_left_out(project, data, finding.path) and not any(_meets(finding.path, other) for other in told):
             yield finding
     wrong = {f.path[1] for f in uncompiled if f.path[0] == "feature"} | {p[1] for p in told if p[:1] == ("feature",)}
     yield from _slices(project, columns, wrong)
+    yield from _sources(project, by_part, columns, wrong)
 
 
 def _without_circles(project: Project, told: Collection[Path]) -> Project:
@@ -42,19 +44,19 @@ def _without_circles(project: Project, told: Collection[Path]) -> Project:
     return Project.model_validate(data).with_modules(project.modules)
 
 
-def _parts(project: Project, told: Collection[Path]) -> tuple[tuple[Need, ...], list[Finding]]:
+def _parts(project: Project, told: Collection[Path]) -> tuple[dict[str, tuple[Need, ...]], list[Finding]]:
     """What the parts that can be made want read; why others cannot, unless that is told."""
-    needs: dict[Need, None] = dict.fromkeys((NEWEST, *own_needs(project)))
+    needs: dict[str, tuple[Need, ...]] = {}
     failed: list[Finding] = []
     for name in (*part_names(project), *(f"metric.{n}" for n in project.metric)):
         at = tuple(name.split("."))
         try:
             part = make_metric(project, at[1]) if at[0] == "metric" else make_part(project, name)
-            needs.update(dict.fromkeys(part.needs))
+            needs[name] = tuple(part.needs)
         except (ProjectError, UsageError) as error:
             if not any(path[: len(at)] == at for path in told):
                 failed += _findings(error, at)
-    return tuple(needs), failed
+    return needs, failed
 
 
 def _compiled(project: Project, needs: tuple[Need, ...]) -> tuple[list[str], list[Finding]]:
@@ -71,10 +73,28 @@ def _compiled(project: Project, needs: tuple[Need, ...]) -> tuple[list[str], lis
     return [*(column.name for column in features.user_columns), *named], found
 
 
+def _sources(
+    project: Project, needs: Mapping[str, tuple[Need, ...]], columns: list[str], wrong: Collection[object]
+) -> Iterator[Finding]:
+    """What a source reads is of the user alone: it has no item yet. An undeclared feature is told by itself."""
+    for name, section in project.source.items():
+        for need in needs.get(f"source.{name}", ()):
+            if not isinstance(need, FeatureNeed) or need.column in columns or _is_of(need.column, wrong):
+                continue
+            if _is_of(need.column, project.feature):
+                keys = [k for k, v in section.options.items() if isinstance(v, list | tuple) and need.column in v]
+                told = f"'{need.column}' is not of the user alone, and a source has no item yet"
+                yield Finding(("source", name, *keys[:1]), told, one_of(columns, "no feature: none is of the user"))
+
+
+def _is_of(column: str, features: Collection[object]) -> bool:
+    """Whether the column is one of these features' (one with several windows has a column for each)."""
+    return any(column == feature or column.startswith(f"{feature}_") for feature in features)
+
+
 def _slices(project: Project, columns: list[str], wrong: Collection[object]) -> Iterator[Finding]:
     for name in project.evaluate.slices:
-        of_wrong = any(name == feature or name.startswith(f"{feature}_") for feature in wrong)
-        if not of_wrong and not {name, f"user.{name}"} & {*columns}:
+        if not _is_of(name, wrong) and not {name, f"user.{name}"} & {*columns}:
             told = f"no feature column of the user alone is called '{name}'"
             yield Finding(("evaluate", "slices"), told, one_of(columns, "no slices"), nearest(name, columns))
 

@@ -25,7 +25,7 @@ from feedwell.stores.arrays import load_arrays, save_arrays
 
 _ABOUT, _INPUTS, _CONTENT = "mmoe.json", "mmoe.safetensors", "content.safetensors"
 _ENCODE, _SCORE = "encode_user.onnx", "score.onnx"
-_VECTORS = ("keys", "vectors")
+_VECTORS = ("keys", "at", "vectors")
 _LARGEST_EXPONENT = 50.0
 _BINARY, _POISSON, _SQUARED = "binary", "poisson", "squared"
 
@@ -106,12 +106,12 @@ def write_model(model: Model, graphs: Graphs, events: Sequence[str], folder: Pat
         "outputs": [vars(output) for output in model.outputs],
         "inputs": model.inputs.names(),
         "events": events,
-        "content": content and {"dim": content.dim, "until": content.until, "offset": content.offset},
+        "content": content and {"dim": content.dim, "offset": content.offset},
     }
     (folder / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
     save_arrays(folder / _INPUTS, model.inputs.arrays())
     if content is not None:
-        arrays = (content.vectors.keys_M, content.vectors.vectors_MS)
+        arrays = (content.vectors.keys_M, content.vectors.at_M, content.vectors.vectors_MS)
         save_arrays(folder / _CONTENT, dict(zip(_VECTORS, arrays, strict=True)))
     (folder / _ENCODE).write_bytes(graphs.encode.content)
     (folder / _SCORE).write_bytes(graphs.scores.content)
@@ -141,5 +141,6 @@ def read_model(folder: Path) -> Model:
 
 
 def _vectors(folder: Path) -> Vectors:
-    keys_M, vectors_MS = (load_arrays(folder / _CONTENT, _VECTORS)[name] for name in _VECTORS)
-    return Vectors(keys_M=keys_M.astype(np.int64), vectors_MS=vectors_MS.astype(np.float16))
+    arrays = load_arrays(folder / _CONTENT, _VECTORS)
+    keys_M, at_M, vectors_MS = (arrays[name] for name in _VECTORS)
+    return Vectors(keys_M=keys_M.astype(np.int64), at_M=at_M.astype(np.int64), vectors_MS=vectors_MS.astype(np.float16))

@@ -195,10 +195,7 @@ class Mmoe:
     def grown(self, rows: CatalogTable, delta: Vectors | None) -> Vectors | None:
         """See core.catalog.FollowsCatalog: the vectors of what items say now."""
         content = self._trained().content
-        if content is None or not len(news := content.news(rows)):
-            return delta
-        newer = Vectors.of(news, self._embedder)
-        return newer if delta is None else delta.grown(newer)
+        return delta if content is None else content.grown(rows, delta, self._embedder)
 
     def save(self, folder: Path) -> None:
         """Writes the artifact. CheckFailed: ONNX Runtime and torch differ."""
@@ -293,8 +290,11 @@ class Mmoe:
         )
 
     def _delta(self, rows: RankingRows) -> Vectors | None:
-        """Of items whose rows came after the artifact, as a request with these rows would have them."""
-        return self.grown(rows.items.table, None)
+        """Of items whose rows are newer than the artifact's, as a request with these rows would have them."""
+        items, content = rows.items.table, self._trained().content
+        if content is None:
+            return None
+        return content.grown(items.take(items.at_M > content.vectors.since(items.keys_M)), None, self._embedder)
 
     def _fit_content(self, rows: RankingRows) -> Content | None:
         if self._embedder is None:

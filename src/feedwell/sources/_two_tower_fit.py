@@ -45,11 +45,15 @@ class Items:
 
 @dataclass(frozen=True, kw_only=True)
 class Events:
-    """What users did, in log order: `row_E` the item's row, the user's own columns as of each event."""
+    """What users did, in log order: `row_E` the item's row, the user's own columns as of each event.
+
+    `undone_E`: what was taken back later stands in histories, since at its time nobody knew, and is not to be found.
+    """
 
     user_E: Ints
     row_E: Ints
     at_E: Ints
+    undone_E: NDArray[np.bool_]
     numbers_EF: Matrix
     category_EC: Ints
     category_sizes: tuple[int, ...]
@@ -94,7 +98,8 @@ def _arrays(data: Items | Events) -> dict[str, NDArray[Any]]:
 
 
 def _samples(config: TwoTower.Config, events: Events) -> Columns:
-    """One sample per event whose user has a history (or columns): where its user's events begin and end before it."""
+    """One sample per event that was not undone and whose user has a history (or columns): where its user's events begin
+    and end before it."""
     order = np.argsort(events.user_E, kind="stable")
     user_E, at_E, row_E = events.user_E[order], events.at_E[order], events.row_E[order]
     n = len(order)
@@ -108,9 +113,11 @@ def _samples(config: TwoTower.Config, events: Events) -> Columns:
         moves = begins.copy()
         moves[1:] |= at_E[1:] != at_E[:-1]
         stop_E = np.maximum.accumulate(np.where(moves, np.arange(n), 0))
-    first = np.zeros(n, np.bool_)
-    first[np.unique(user_E * (int(row_E.max(initial=0)) + 1) + row_E, return_index=True)[1]] = True
-    keep = np.ones(n, np.bool_) if config.repeats else first
+    keep = ~events.undone_E[order]
+    if not config.repeats:
+        pair_E, standing = user_E * (int(row_E.max(initial=0)) + 1) + row_E, np.flatnonzero(keep)
+        keep = np.zeros(n, np.bool_)
+        keep[standing[np.unique(pair_E[standing], return_index=True)[1]]] = True
     has_columns = events.numbers_EF.shape[1] + events.category_EC.shape[1] > 0
     if config.context == "others":
         start_stop = start_E, end_E
@@ -192,7 +199,7 @@ class Loss:
         count_I = torch.bincount(self.row_E[target_N], minlength=len(self.id_I)).float()
         self.share_I = count_I / count_I.sum().clamp(min=1)
         # Not from the whole catalog: an item that nobody has met yet is no negative, and would be learned as one.
-        self._met = torch.unique(self.row_E)
+        self._met = torch.from_numpy(np.unique(events.row_E[~events.undone_E]))
         self._place_L = torch.log2(torch.arange(1, config.history + 1).float()).long().clamp(max=PLACES - 1)
 
     def to(self, device: torch.device) -> None:

@@ -20,10 +20,11 @@ from feedwell.sources._towers import Columns, Ints, Towers
 from feedwell.stores.arrays import load_arrays, save_arrays
 
 _ARRAYS, _META = "two_tower.safetensors", "two_tower.json"
-_NAMES = ("keys", "ids", "vectors", "history", "importance")
+_NAMES = ("keys", "at", "ids", "vectors", "history", "importance")
 _WEIGHT = "weight."
-_FORMAT = 2
-"""Of the formulas and the files: 2 has an item say the same in a history and when it is looked for."""
+_FORMAT = 3
+"""Of the formulas and the files: 2 has an item say the same in a history and when it is looked for; 3 has the time of
+each item's catalog row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,23 +36,26 @@ class Model:
     towers: Towers
     items: Columns
     users: Columns
-    until: int
     catalog_offset: int
 
 
 def save_model(folder: Path, model: Model, curves: Curves) -> None:
     """Equal trainings make equal files."""
     shelf = model.shelf
-    arrays: dict[str, NDArray[Any]] = dict(
-        zip(_NAMES, (shelf.keys_M, model.id_I, shelf.vectors_MD, shelf.history_MD, shelf.importance_M), strict=True)
-    )
+    arrays: dict[str, NDArray[Any]] = {
+        "keys": shelf.keys_M,
+        "at": shelf.at_M,
+        "ids": model.id_I,
+        "vectors": shelf.vectors_MD,
+        "history": shelf.history_MD,
+        "importance": shelf.importance_M,
+    }
     arrays |= {_WEIGHT + name: value for name, value in model.towers.weights.items()}
     arrays |= model.items.arrays("item") | model.users.arrays("user")
     save_arrays(folder / _ARRAYS, arrays)
     meta = {
         "format": _FORMAT,
         "shapes": {name: list(value.shape) for name, value in sorted(arrays.items())},
-        "until": model.until,
         "catalog_offset": model.catalog_offset,
         "temperature": model.towers.temperature,
         "item": [model.items.numbers, model.items.categories],
@@ -64,7 +68,6 @@ def save_model(folder: Path, model: Model, curves: Curves) -> None:
 
 def load_model(folder: Path) -> tuple[Model, Curves]:
     """CorruptArtifact: a file is missing or damaged, they are of two trainings, or of another version of feedwell."""
-    arrays = load_arrays(folder / _ARRAYS, _NAMES)
     try:
         meta = json.loads((folder / _META).read_text(encoding="utf-8"))
         if (written := meta.get("format", 1)) != _FORMAT:
@@ -72,23 +75,23 @@ def load_model(folder: Path) -> tuple[Model, Curves]:
                 f"reading {folder / _META}: written by another version of feedwell (format {written}, expected "
                 f"{_FORMAT}); train again"
             )
+        arrays = load_arrays(folder / _ARRAYS, _NAMES)
         if meta["shapes"] != {name: list(value.shape) for name, value in arrays.items()}:
             raise CorruptArtifact(f"reading {folder / _ARRAYS}: not the arrays of {folder / _META}; train again")
         items, users = (_columns(side, meta[side], arrays) for side in ("item", "user"))
         weights = {name.removeprefix(_WEIGHT): a for name, a in arrays.items() if name.startswith(_WEIGHT)}
-        keys_I, id_I, vectors_ID, history_ID, importance_I = (arrays[name] for name in _NAMES)
         model = Model(
             shelf=Shelf(
-                keys_M=keys_I.astype(np.int64),
-                vectors_MD=vectors_ID.astype(np.float32),
-                history_MD=history_ID.astype(np.float32),
-                importance_M=importance_I.astype(np.float32),
+                keys_M=arrays["keys"].astype(np.int64),
+                at_M=arrays["at"].astype(np.int64),
+                vectors_MD=arrays["vectors"].astype(np.float32),
+                history_MD=arrays["history"].astype(np.float32),
+                importance_M=arrays["importance"].astype(np.float32),
             ),
-            id_I=id_I.astype(np.int64),
+            id_I=arrays["ids"].astype(np.int64),
             towers=Towers(weights=weights, temperature=float(meta["temperature"])),  # type: ignore[arg-type]
             items=items,
             users=users,
-            until=int(meta["until"]),
             catalog_offset=int(meta["catalog_offset"]),
         )
         return model, Curves.from_dict(meta["curves"])

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from feedwell.core.candidates import Float, Retrieved
 from feedwell.core.catalog import CatalogTable
 from feedwell.core.embedding import make_embedder
-from feedwell.core.errors import NotTrained
+from feedwell.core.errors import NotTrained, UsageError
 from feedwell.core.keys import avoided, rows_of, union
 from feedwell.core.needs import ColumnNeed, FeatureNeed, HistoryNeed, Need
 from feedwell.core.protocols import Examples, Interactions, Setting, fit, serve
@@ -43,8 +43,8 @@ _BATCH = 512
 class TwoTower:
     """The `k` items with the greatest ⟨user vector, item vector⟩, which are the scores.
 
-    A user of whom neither a known item nor a column is known gets nothing. Follows the catalog. A request costs I × D
-    multiplications, and L × D for the user.
+    A user of whom neither a known item nor a column is known gets nothing; nor does anybody, where the events held
+    nothing to learn from. Follows the catalog. A request costs I × D multiplications, and L × D for the user.
     """
 
     examples: ClassVar[Examples] = (
@@ -65,7 +65,8 @@ class TwoTower:
         table_learning_rate: float = fit(0.02, gt=0)
         """Of the items' own embeddings (row-wise Adagrad)."""
         events: tuple[str, ...] = fit(())
-        """Default: every type but undoing ones and those of a `down` objective. Undone ones do not count."""
+        """Default: every type but undoing ones and those of a `down` objective. Undone ones stand in
+        histories, as at serving; they are not learned to be found."""
         embedding_dim: int = fit(64, ge=1, le=1024)
         hidden_dim: int = fit(128, ge=1, le=4096)
         history: int = fit(50, ge=1, le=512)
@@ -110,6 +111,7 @@ class TwoTower:
         self.work: Path | None = None
         """Where a fit keeps its checkpoints, and data too large for memory."""
         self._events = positive_events(config.events, setting)
+        _require_columns(config, setting)
         self._need = HistoryNeed(self._events, config.history)
         self._user_columns = setting.user_columns if config.user_columns is None else config.user_columns
         self._embedder: Any = make_embedder(setting, config.embed) if config.embed and setting.item_text else None
@@ -149,51 +151,58 @@ class TwoTower:
         from feedwell.sources._two_tower_fit import Events, Items, train
 
         events = data.of(self._events)
-        kept_E = np.ones(len(events.user_E), np.bool_) if events.undone_E is None else ~events.undone_E
+        undone_E = np.zeros(len(events.user_E), np.bool_) if events.undone_E is None else events.undone_E
         catalog = data.catalog.get("item", CatalogTable())
-        keys_I = union(catalog.keys_M, events.item_E[kept_E]) if kept_E.any() else NO_KEYS
-        row_E = rows_of(keys_I, events.item_E[kept_E])
-        id_I = self._ids(row_E, len(keys_I))
+        keys_I = NO_KEYS if undone_E.all() else union(catalog.keys_M, events.item_E[~undone_E])
+        row_E = rows_of(keys_I, events.item_E)
+        id_I = self._ids(row_E[~undone_E], len(keys_I))
+        kept_E = row_E >= 0  # an item without a row of which all was taken back is none
         if self._embedder is not None and hasattr(self._embedder, "fit"):
             self._embedder.fit(catalog.text_M)
         items, static_IS, category_IC = self._item_inputs(None, keys_I, catalog)
         read = {name: value_E[kept_E] for name, value_E in events.user_columns.items() if name in self._user_names()}
         users = Columns.fit(read, [n for n in read if n in self._setting.categories])
-        numbers_EF, category_EC = users.read(read, len(row_E))
+        numbers_EF, category_EC = users.read(read, int(kept_E.sum()))
         towers, self.curves = train(
             self.config,
             Items(id_I=id_I, static_IS=static_IS, category_IC=category_IC, category_sizes=items.sizes),
             Events(
                 user_E=events.user_E[kept_E],
-                row_E=row_E.astype(np.int64),
+                row_E=row_E[kept_E].astype(np.int64),
                 at_E=events.at_E[kept_E],
+                undone_E=undone_E[kept_E],
                 numbers_EF=numbers_EF,
                 category_EC=category_EC,
                 category_sizes=users.sizes,
             ),
             Run(name=f"fit {self._setting.name}", seed=self._setting.seed, folder=self.work, progress=self.progress),
         )
+        at_I = np.append(catalog.at_M, -1)[rows_of(catalog.keys_M, keys_I)]
+        shelf = shelf_of(towers, keys_I, at_I, id_I, static_IS, category_IC)
+        if not self.curves.train:  # there was nothing to learn from, and chance finds nothing
+            shelf, id_I = shelf.without(keys_I), id_I[:0]
         self._model = Model(
-            shelf=shelf_of(towers, keys_I, id_I, static_IS, category_IC),
+            shelf=shelf,
             id_I=id_I,
             towers=towers,
             items=items,
             users=users,
-            until=data.until,
             catalog_offset=data.catalog_offset,
         )
 
     def grown(self, rows: CatalogTable, delta: Delta | None) -> Delta | None:
-        """See core.catalog.FollowsCatalog. Rows that the artifact has are left out by their time."""
+        """See core.catalog.FollowsCatalog. Of each item the row that became available last counts."""
         model = self._trained()
-        row_M = rows_of(model.shelf.keys_M, rows.keys_M)
-        news_M = (row_M < 0) | (rows.at_M >= model.until)
-        if not news_M.any() or not len(model.shelf.keys_M):
+        # Of rows of one time the later one in the log counts; an artifact of an earlier time has the last of each.
+        rows = rows.take(rows.at_M >= model.shelf.since(rows.keys_M) + (model.catalog_offset < 0))
+        if delta is not None:
+            rows = rows.take(rows.at_M >= delta.shelf.since(rows.keys_M))
+        if not len(rows) or not len(model.shelf.keys_M):
             return delta
-        rows, row_M = rows.take(news_M), row_M[news_M]
+        row_M = rows_of(model.shelf.keys_M, rows.keys_M)
         id_M = np.where(row_M >= 0, model.id_I[row_M], 0)
         _, static_MS, category_MC = self._item_inputs(model.items, rows.keys_M, rows)
-        shelf = shelf_of(model.towers, rows.keys_M, id_M, static_MS, category_MC)
+        shelf = shelf_of(model.towers, rows.keys_M, rows.at_M, id_M, static_MS, category_MC)
         replaced = row_M[row_M >= 0]
         if delta is not None:
             shelf = delta.shelf.without(rows.keys_M).with_rows(shelf)
@@ -304,3 +313,12 @@ class TwoTower:
             new_M[banned[banned >= 0]] = -np.inf
             keys_I, scores_I = np.concatenate([keys_I, delta.shelf.keys_M]), np.concatenate([scores_I, new_M])
         return best_scores(keys_I, scores_I, wanted(request, self.config.k))
+
+
+def _require_columns(config: TwoTower.Config, setting: Setting) -> None:
+    for name in config.item_columns or ():
+        if name not in setting.item_columns:
+            expected = f"expected some of {', '.join(setting.item_columns)}" if setting.item_columns else "it has none"
+            raise UsageError(
+                f"{setting.name}.item_columns: '{name}' is no number or derived key of the item's catalog; {expected}"
+            )

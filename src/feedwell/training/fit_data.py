@@ -71,8 +71,8 @@ def _user_columns(inputs: Inputs, data: Interactions, parts: Sequence[Any]) -> M
     for name in wanted:
         if name not in mine:
             raise UsageError(
-                f"a source reads the feature '{name}', which is not the user's alone: expected one of "
-                f"{', '.join(sorted(mine)) or 'none: no feature of the user is declared'}"
+                f"a source reads the feature '{name}', which is not the user's alone; "
+                + (f"expected one of {', '.join(sorted(mine))}" if mine else "no feature of the user alone is declared")
             )
     inputs.progress("read users as of each event", 0, None)
     view = inputs.view()
