@@ -9,13 +9,15 @@ import pytest
 
 from feedwell.core.project import Project
 from feedwell.core.protocols import RankingRows
+from feedwell.metrics import Interval
 from feedwell.pipeline.compile import compile_features
 from feedwell.training.calibrate import stopping_marked
-from feedwell.training.evaluate import head_statements
 from feedwell.training.heads import head_rows, models_of
 from feedwell.training.parts import Parts
 from feedwell.training.quantities import quantity_rows
+from feedwell.training.report import HeadRow
 from feedwell.training.rows import Rows, servable
+from feedwell.training.statements import head_statements
 
 PROJECT = Project.model_validate(
     {
@@ -80,11 +82,80 @@ def test_nothing_is_said_of_an_outcome_that_all_rows_have():
     always = {"click": np.ones(len(test.exposed_N))}
     heads, _ = tables(made(0), replace(test, ranking=replace(test.ranking, labels=test.ranking.labels | always)))
     assert all(np.isnan(h.auc.value) for h in heads)
-    assert not head_statements(heads)
-    worse = replace(heads[0], auc=replace(heads[0].auc, value=0.4))
+    assert "AUC" not in "".join(head_statements(heads))
+    worse = replace(heads[0], auc=replace(heads[0].auc, value=0.4), log_loss=replace(heads[0].log_loss, value=np.nan))
     assert len(head_statements([worse, replace(worse, name="constant", auc=replace(worse.auc, value=0.5))])) == 1
     unknown = replace(worse, auc=replace(worse.auc, value=np.nan))
-    assert len(head_statements([unknown, replace(worse, name="constant")])) == 1
+    assert "AUC (not known)" in head_statements([unknown, replace(worse, name="constant")])[0]
+
+
+def told(name, over, values, minus=(), rate=0.1):
+    """A row with those AUC, AUC by user and log loss; `minus`: the bounds of the ranker's figures minus these."""
+    auc, by_user, loss = (Interval(value=v, low=v - 0.1, high=v + 0.1, n_units=265) for v in values)
+    paired = dict(zip(("auc", "grouped_auc", "log_loss"), minus, strict=True)) if minus else {}
+    return HeadRow(
+        name=name,
+        objective="cart",
+        over=over,
+        n=1598,
+        positives=155,
+        rate=rate,
+        auc=auc,
+        grouped_auc=by_user,
+        log_loss=loss,
+        ece=0.01,
+        ranker_minus={m: Interval(value=(a + b) / 2, low=a, high=b, n_units=265) for m, (a, b) in paired.items()},
+    )
+
+
+def test_one_sentence_says_on_what_a_head_does_not_beat_what_and_one_why_rates_are_unlike():
+    exposed = [
+        told("xgboost", "exposures", (0.5959, 0.4401, 0.7425), rate=0.097),
+        told("logistic", "exposures", (0.5730, 0.5027, 0.7696), [(-0.01, 0.05), (-0.2, 0.02), (-0.09, -0.01)]),
+        told("constant", "exposures", (0.5, 0.5, 0.3185), [(0.03, 0.17), (-0.12, -0.01), (0.2, 0.6)]),
+    ]
+    among = [
+        told("xgboost", "candidates", (0.69, 0.63, 0.0073), rate=0.00094),
+        told("constant", "candidates", (0.5, 0.5, 0.0075), [(0.1, 0.2), (0.1, 0.2), (-0.0003, -0.0001)], rate=0.00094),
+    ]
+    said = head_statements([*exposed, *among])
+    assert said == (
+        "over exposures, xgboost on cart (265 users): AUC (0.5959) is not shown to be better than that of logistic"
+        " (0.5730); AUC by user (0.4401) is worse than that of constant (0.5000), and not shown to be better than that"
+        " of logistic (0.5027); log loss (0.7425) is worse than that of constant (0.3185)",
+        "log loss over exposures compares unlike rates: the ranker predicts for candidates, while the constant and"
+        " popularity know how often exposures have the outcome (of exposures and of candidates: cart 9.7 % and"
+        " 0.094 %); read AUC over exposures, and log loss over candidates",
+    )
+    assert not head_statements(among)
+    alike = [replace(row, rate=0.09) for row in among]
+    assert head_statements([*exposed, *alike]) == said[:1]
+
+
+def test_differences_to_the_ranker_are_paired_by_user():
+    heads, _ = tables(made(0), made(1))
+    for over in ("exposures", "candidates"):
+        ours, *others = [h for h in heads if h.over == over]
+        assert not ours.ranker_minus
+        for other in others:
+            for measure, found in other.ranker_minus.items():
+                value = getattr(ours, measure).value - getattr(other, measure).value
+                assert found.value == pytest.approx(value)
+                assert found.low <= value <= found.high
+        constant = others[-1].ranker_minus
+        assert constant["auc"].low == pytest.approx(ours.auc.low - 0.5)
+        assert constant["grouped_auc"].high == pytest.approx(ours.grouped_auc.high - 0.5)
+        assert constant["log_loss"].high < 0
+        assert not [said for said in head_statements([ours, others[-1]]) if ours.objective in said]
+
+
+def test_a_model_that_leaves_rows_out_is_compared_by_its_figures():
+    train, test = made(0), made(1)
+    p_N = np.full(len(test), 0.5)
+    models = {"half": {"click": np.where(test.item_N == 0, np.nan, p_N)}, "all": {"click": p_N}}
+    heads = head_rows(PROJECT, models, train, test, bootstrap=20)
+    assert all(not h.ranker_minus for h in heads)
+    assert "is not shown to be better than that of all (0.5000)" in head_statements(heads)[0]
 
 
 def test_each_outcome_is_in_its_own_table_with_a_linear_model_that_sees_the_feature():

@@ -144,16 +144,35 @@ def auc(y_N: Float, p_N: Float, weight_N: Float | None = None) -> float:
     return _auc_sorted(y_N[order], p_N[order], None if weight_N is None else weight_N[order])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Aucs:
+    """AUC over all rows, and that of each bootstrap replicate: a user moves whole."""
+
+    value: float
+    value_B: Float
+    n_units: int
+
+    @staticmethod
+    def of(unit_N: Keys, y_N: Float, p_N: Float, *, bootstrap: int = 200, seed: int = 0) -> Aucs:
+        known = ~np.isnan(y_N) & ~np.isnan(p_N)
+        order = np.argsort(p_N[known], kind="stable")
+        y, p = y_N[known][order], p_N[known][order]
+        units, row = np.unique(unit_N[known][order], return_inverse=True)
+        value_B = [_auc_sorted(y, p, poisson_weights(units, [b], seed)[0][row]) for b in range(bootstrap)]
+        return Aucs(value=_auc_sorted(y, p, None), value_B=np.array(value_B, np.float64), n_units=len(units))
+
+    @property
+    def interval(self) -> Interval:
+        return interval_of(self.value, self.value_B, self.n_units)
+
+    def minus(self, other: Aucs) -> Interval:
+        """The difference; paired where both are of the same rows and seed."""
+        return interval_of(self.value - other.value, self.value_B - other.value_B, self.n_units)
+
+
 def auc_interval(unit_N: Keys, y_N: Float, p_N: Float, *, bootstrap: int = 200, seed: int = 0) -> Interval:
     """AUC with its bootstrap interval by user; rows with a NaN are left out."""
-    known = ~np.isnan(y_N) & ~np.isnan(p_N)
-    order = np.argsort(p_N[known], kind="stable")
-    y, p = y_N[known][order], p_N[known][order]
-    units, row = np.unique(unit_N[known][order], return_inverse=True)
-    replicates = np.array(
-        [_auc_sorted(y, p, poisson_weights(units, [b], seed)[0][row]) for b in range(bootstrap)], np.float64
-    )
-    return interval_of(_auc_sorted(y, p, None), replicates, len(units))
+    return Aucs.of(unit_N, y_N, p_N, bootstrap=bootstrap, seed=seed).interval
 
 
 def grouped_auc(group_N: Keys, y_N: Float, p_N: Float) -> tuple[Keys, Float, Float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from feedwell.core.project import Project
 from feedwell.core.request import Keys
 from feedwell.data.split import Spans
 from feedwell.features import FeatureSet, asof
-from feedwell.metrics import Lists, Ratios
+from feedwell.metrics import Lists, Ratios, difference
 from feedwell.metrics.beyond_accuracy import BeyondAccuracy, Shown, diversity_values
 from feedwell.metrics.exposure import Attention, Exposure
 from feedwell.training.compare import differences, statements
@@ -32,6 +32,7 @@ from feedwell.training.report import (
     SliceRow,
     SystemRow,
 )
+from feedwell.training.statements import head_statements, quantity_statements
 from feedwell.training.walk import PIPELINE, Walked, relevant_name
 
 WANTED = "what users wanted"
@@ -133,39 +134,6 @@ def _grouping(project: Project) -> str:
     return next((column for base, column in project.derived_entities.values() if base == "item"), "")
 
 
-def head_statements(heads: Sequence[HeadRow]) -> tuple[str, ...]:
-    """Where the ranker (the first row of an objective) predicts no better than a simpler model.
-
-    Where all rows have the outcome or none has it, no model has an AUC and there is nothing to say.
-    """
-    said = []
-    for key in dict.fromkeys((h.over, h.objective) for h in heads):
-        over, objective = key
-        ours, *others = [h for h in heads if (h.over, h.objective) == key]
-        for other in others:
-            if not np.isnan(other.auc.value) and not ours.auc.value > other.auc.value:
-                said.append(
-                    f"{ours.name} does not beat {other.name} on AUC of {objective} over {over}: "
-                    f"{ours.auc.value:.4f} against {other.auc.value:.4f}"
-                )
-    return tuple(said)
-
-
-def quantity_statements(rows: Sequence[QuantityRow]) -> tuple[str, ...]:
-    """Where the ranker is no nearer to how much there was than a simpler model: by deviance for counts, else RMSE."""
-    said = []
-    for key in dict.fromkeys((q.over, q.objective) for q in rows):
-        ours, *others = [q for q in rows if (q.over, q.objective) == key]
-        for other in others:
-            mine, theirs = ours.loss.value, other.loss.value
-            if not mine < theirs:
-                said.append(
-                    f"{ours.name} does not beat {other.name} on {ours.loss_name} of {ours.objective} over {ours.over}: "
-                    f"{mine:.4g} against {theirs:.4g}"
-                )
-    return tuple(said)
-
-
 def _row(
     name: str, kind: str, ratios: Ratios, lists: Lists, group_I: Keys, catalog: Keys, project: Project
 ) -> SystemRow:
@@ -225,17 +193,22 @@ def _slices(
     for label, mask in masks.items():
         if not mask.any():
             continue
-        for name, lists in by_name.items():
-            inside = lists.take(mask)
-            ratios = measured.ratios(inside, min(catalog.bootstrap, 200))
-            shown = Shown.of(inside.ranked_RK[:, : measured.k], catalog.items)
-            varied_R = diversity_values(inside.ranked_RK[:, : measured.k], catalog.group_I)
+        inside = {name: lists.take(mask) for name, lists in by_name.items()}
+        ratios = {name: measured.ratios(lists, min(catalog.bootstrap, 200)) for name, lists in inside.items()}
+        for name, lists in inside.items():
+            shown = Shown.of(lists.ranked_RK[:, : measured.k], catalog.items)
+            varied_R = diversity_values(lists.ranked_RK[:, : measured.k], catalog.group_I)
             rows.append(
                 SliceRow(
                     slice=label,
                     name=name,
                     n_requests=int(mask.sum()),
-                    metrics={f"{m}@{measured.k}": ratios.interval(m) for m in ratios.names},
+                    metrics={f"{m}@{measured.k}": ratios[name].interval(m) for m in ratios[name].names},
+                    pipeline_minus={
+                        f"{m}@{measured.k}": difference(ratios[PIPELINE], ratios[name], m)
+                        for m in ratios[name].names
+                        if PIPELINE in ratios and name != PIPELINE
+                    },
                     diversity=float(np.nanmean(varied_R)) if not np.isnan(varied_R).all() else float("nan"),
                     coverage=shown.coverage,
                     gini=shown.gini,

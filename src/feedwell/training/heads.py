@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy as np
 from feedwell.core.candidates import Float
 from feedwell.core.errors import DataError
 from feedwell.core.project import PartSection, Project
-from feedwell.metrics.calibration import Calibration, Reliability, auc_interval
+from feedwell.metrics import Interval, Ratios, difference
+from feedwell.metrics.calibration import Aucs, Calibration, Reliability
 from feedwell.training.calibrate import CANDIDATES, EXPOSURES, fit_in_order
 from feedwell.training.parts import RANKER, Parts
 from feedwell.training.report import HeadRow
@@ -54,7 +55,7 @@ def learned_from(train: Rows) -> Any:
 def head_rows(
     project: Project, models: Mapping[str, Mapping[str, Float]], train: Rows, test: Rows, *, bootstrap: int = 200
 ) -> tuple[HeadRow, ...]:
-    """One row per model and binary objective: those models, a constant and the item's own rate.
+    """One row per model and binary objective: those models (the ranker first), the item's own rate and a constant.
 
     All are judged on the same rows of the test span whose window has closed: its exposures, whoever showed them, and
     the candidates that our own sources retrieved, which is what the ranker is fitted for. The constant and the rates
@@ -70,26 +71,55 @@ def head_rows(
             judged = {model: p[name][known_N] for model, p in models.items() if name in p}
             judged[POPULARITY] = _item_rates(train, learned_N, name, test.item_N[known_N])
             judged[CONSTANT] = np.full(int(known_N.sum()), _rate(train, learned_N, name))
-            rows += [judge(model, name, over, test, known_N, p_n, bootstrap) for model, p_n in judged.items()]
+            held = {model: _Judged.of(test, known_N, name, p_n, bootstrap) for model, p_n in judged.items()}
+            ranker = next(iter(held.values()))
+            rows += [found.row(model, name, over, ranker) for model, found in held.items()]
     return tuple(rows)
 
 
-def judge(model: str, objective: str, over: str, rows: Rows, known_N: Any, p_n: Float, bootstrap: int = 200) -> HeadRow:
-    """AUC over all those rows, within users, log loss (each with an interval by user) and calibration error."""
-    family, user_n, y_n = Calibration(), rows.user_N[known_N], rows.ranking.labels[objective][known_N]
-    weight_n = rows.ranking.weight_N[known_N]
-    stats = family(user_n, user_n, y_n, p_n, weight_N=weight_n, bootstrap=max(bootstrap, 20))
-    return HeadRow(
-        name=model,
-        objective=objective,
-        over=over,
-        n=len(y_n),
-        positives=int(y_n.sum()),
-        auc=auc_interval(user_n, y_n, p_n, bootstrap=max(bootstrap, 20)),
-        grouped_auc=stats.interval("grouped_auc"),
-        log_loss=stats.interval("log_loss"),
-        ece=Reliability.of(y_n, p_n, weight_n).ece,
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Judged:
+    """One model's predictions p_n of one objective held against y_n: AUC over all rows, within users, and log loss."""
+
+    y_n: Float
+    p_n: Float
+    weight_n: Float
+    aucs: Aucs
+    rest: Ratios
+
+    @staticmethod
+    def of(rows: Rows, known_N: Any, objective: str, p_n: Float, bootstrap: int) -> _Judged:
+        user_n, y_n = rows.user_N[known_N], rows.ranking.labels[objective][known_N]
+        weight_n, replicates = rows.ranking.weight_N[known_N], max(bootstrap, 20)
+        return _Judged(
+            y_n=y_n,
+            p_n=p_n,
+            weight_n=weight_n,
+            aucs=Aucs.of(user_n, y_n, p_n, bootstrap=replicates),
+            rest=Calibration()(user_n, user_n, y_n, p_n, weight_N=weight_n, bootstrap=replicates),
+        )
+
+    def row(self, model: str, objective: str, over: str, ranker: _Judged) -> HeadRow:
+        """Each with an interval by user, and the calibration error."""
+        return HeadRow(
+            name=model,
+            objective=objective,
+            over=over,
+            n=len(self.y_n),
+            positives=int(self.y_n.sum()),
+            rate=float(np.average(self.y_n, weights=self.weight_n)),
+            auc=self.aucs.interval,
+            grouped_auc=self.rest.interval("grouped_auc"),
+            log_loss=self.rest.interval("log_loss"),
+            ece=Reliability.of(self.y_n, self.p_n, self.weight_n).ece,
+            ranker_minus=self._behind(ranker),
+        )
+
+    def _behind(self, ranker: _Judged) -> dict[str, Interval]:
+        if self is ranker or not np.array_equal(np.isnan(self.p_n), np.isnan(ranker.p_n)):
+            return {}
+        rest = {name: difference(ranker.rest, self.rest, name) for name in self.rest.names}
+        return {"auc": ranker.aucs.minus(self.aucs)} | rest
 
 
 def _linear(parts: Parts, train: Rows, calibrate_N: Any) -> Parts | None:

@@ -63,17 +63,23 @@ class DifferenceRow(Report):
 @dataclass(frozen=True, kw_only=True)
 class HeadRow(Report):
     """How well a model predicts one objective in the test span, `over` its exposures, or over candidates: those that a
-    source retrieved, and a sample of what else was retrieved and not chosen."""
+    source retrieved, and a sample of what else was retrieved and not chosen.
+
+    `rate`: the share with the outcome, each row weighing what it stands for. `ranker_minus`: measure → the ranker's
+    figure minus this model's, paired by user; empty in the ranker's own row, and where a model left rows out.
+    """
 
     name: str
     objective: str
     over: str
     n: int
     positives: int
+    rate: float
     auc: Interval
     grouped_auc: Interval
     log_loss: Interval
     ece: float
+    ranker_minus: Mapping[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,10 +139,13 @@ class QuantityRow(Report):
 
 @dataclass(frozen=True, kw_only=True)
 class SliceRow(Report):
+    """One way to make lists in a part of the requests; `pipeline_minus`: the pipeline's metrics minus these, paired."""
+
     slice: str
     name: str
     n_requests: int
     metrics: Mapping[str, Interval]
+    pipeline_minus: Mapping[str, Interval] = field(default_factory=dict)
     diversity: float = math.nan
     coverage: float = math.nan
     gini: float = math.nan

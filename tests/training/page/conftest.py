@@ -65,6 +65,7 @@ def head(name: str, over: str, auc: float) -> HeadRow:
         over=over,
         n=1234,
         positives=57,
+        rate=0.046,
         auc=about(auc),
         grouped_auc=about(auc - 0.03),
         log_loss=about(0.21),
@@ -270,6 +271,9 @@ class Page:
 
     def title(self, id_: str) -> str:
         return "".join(self.figure(id_).find(".//h3").itertext())
+
+    def said(self, id_: str) -> list[str]:
+        return ["".join(item.itertext()) for item in self.figure(id_).findall("ul[@class='checks said']/li")]
 
     def lines(self, id_: str) -> list[Line]:
         rows = self.figure(id_).findall(".//table[@class='chart']/tbody/tr")

@@ -19,7 +19,7 @@ from feedwell.training.page.charts import Scale
 from feedwell.training.page.content import Content, units_of
 from feedwell.training.page.words import sentence
 from feedwell.training.report import EvaluateReport
-from tests.training.page.conftest import CONTENT, EVALUATION, Page
+from tests.training.page.conftest import CONTENT, EVALUATION, Page, about
 
 
 def near(value, rel=1e-3):
@@ -99,6 +99,17 @@ def test_heads_are_those_over_candidates(page):
         ("logistic", [near(0.722)]),
     ]
     assert len(page.table("heads")) == 3
+    assert page.title("heads") == "Over candidates, the AUC of xgboost for buy is above every simpler model's"
+    assert page.said("heads") == [
+        "Over candidates, xgboost on buy (300 users): log loss (0.2100) is not shown to be better than that of "
+        "logistic (0.2100)."
+    ]
+    rows = [replace(row, ranker_minus={"auc": about(0.039, 0.05)}) for row in EVALUATION.heads]
+    told = Page(page_of(replace(CONTENT, evaluation=replace(EVALUATION, heads=tuple(rows)))))
+    assert told.title("heads") == (
+        "Over candidates, the AUC of xgboost for buy is not shown to be above that of every simpler model"
+    )
+    assert "AUC (0.7610) is not shown to be better than that of logistic (0.7220)" in told.said("heads")[0]
 
 
 def test_amounts_are_off_by_a_share_of_what_the_mean_is_off(page):
@@ -170,8 +181,26 @@ def test_slices_stand_beside_the_strongest_alternative(page):
     assert cold.dots == {"hollow": near(0.047), "dot ours": near(0.031)}
     assert warm.dots == {"hollow": near(0.139), "dot ours": near(0.141)}
     assert cold.whisker == (near(0.021), near(0.046))
-    assert page.title("slices") == "Lists are best for warm users and worst for cold users"
+    assert page.title("slices") == (
+        "Lists are best for warm users and worst for cold users; in 1 of 2 slices an alternative scores higher"
+    )
+    assert page.said("slices") == [
+        "An alternative is above the pipeline, not shown to be better, for cold users (popularity as of then 0.0470 "
+        "against 0.0310 on 217 requests)."
+    ]
     assert len(page.table("slices")) == 4
+
+
+def test_a_slice_says_where_the_pipeline_is_shown_to_be_worse_and_nothing_where_it_leads():
+    behind = {"ndcg@10": about(-0.016, 0.002), "recall@10": about(0.0)}
+    rows = [replace(r, pipeline_minus=behind) if r.name != "pipeline" else r for r in EVALUATION.slices]
+    told = Page(page_of(replace(CONTENT, evaluation=replace(EVALUATION, slices=tuple(rows)))))
+    assert told.said("slices") == [
+        "The pipeline is worse than an alternative for cold users (popularity as of then 0.0470 against 0.0310 on 217 "
+        "requests)."
+    ]
+    warm = replace(EVALUATION, slices=tuple(r for r in EVALUATION.slices if r.slice == "warm"))
+    assert Page(page_of(replace(CONTENT, evaluation=warm))).said("slices") == []
 
 
 def test_features_show_training_beside_serving_the_furthest_first(page):
@@ -192,6 +221,15 @@ def test_training_curves_and_the_round_that_was_kept(page):
         assert [y for _, y in curves[name]] == pytest.approx(list(losses), abs=2e-3)
     assert page.title("curves") == "ranker for buy was best at round 3 of 4"
     assert "kept: 3" in page.text
+    row = EVALUATION.curves[0]
+    tower = replace(row, part="source.two_tower", head="", best=0)
+    last = replace(row, head="cart", best=3)
+    for rows, title in (
+        ((tower, row), "source.two_tower was best at round 1 of 4 and ranker for buy at round 3 of 4"),
+        ((last, tower), "source.two_tower was best at round 1 of 4 and ranker for cart at its last"),
+        ((tower, row, last, last), "2 of 4 fits were best before their last round"),
+    ):
+        assert Page(page_of(replace(CONTENT, evaluation=replace(EVALUATION, curves=rows)))).title("curves") == title
     alone = replace(EVALUATION, curves=(replace(EVALUATION.curves[0], valid=()),))
     told = Page(page_of(replace(CONTENT, evaluation=alone)))
     assert told.title("curves") == "Nothing was kept back that tells after how many rounds to stop"

@@ -39,11 +39,13 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """`rows` share one scale, whose `axis` stands below them; `heads` name the columns of label and number."""
+    """`rows` share one scale, whose `axis` stands below them; `heads` name the columns of label and number; `said`:
+    sentences that a reader must not miss."""
 
     id: str
     title: str
     caption: str = ""
+    said: tuple[str, ...] = ()
     heads: tuple[str, str] = ("", "")
     rows: tuple[Row, ...] = ()
     axis: Markup = field(default_factory=Markup)

@@ -13,9 +13,12 @@ from feedwell.training.page.figure import Figure, Panel, Row, Table
 from feedwell.training.page.panels import Axis, Plane, Series, ticks
 from feedwell.training.page.words import between, count, figure, listed, share, signed, small
 from feedwell.training.report import CalibrationRow, CoverageRow, CurveRow, HeadRow, QuantityRow
+from feedwell.training.statements import head_statements, wins
 
 Judged = TypeVar("Judged", HeadRow, CalibrationRow, QuantityRow)
 _MOST_FEATURES = 40
+_MOST_FITS = 3
+"""A title names no more of them."""
 _NEGLIGIBLE = 0.02
 """Of the error before: a smaller change is none."""
 _APART = 0.2
@@ -33,6 +36,7 @@ def heads(content: Content) -> Figure | None:
         title=_heads_sentence(rows),
         caption=f"AUC over the {rows[0].over} of the test span: how often a row with the outcome is predicted above "
         f"one without; 0.5 is chance. {ranker} is the ranker, the others are simpler models on the same rows.",
+        said=head_statements(content.evaluation.heads),
         heads=("outcome and model", "AUC"),
         rows=tuple(
             Row(
@@ -40,14 +44,14 @@ def heads(content: Content) -> Figure | None:
                 label=row.name,
                 mark=interval_mark(scale, row.auc, "ours" if row.name == ranker else "base"),
                 value=figure(row.auc.value, 3),
-                note=f"within users {figure(row.grouped_auc.value, 3)}",
+                note=f"by user {figure(row.grouped_auc.value, 3)}",
                 strong=row.name == ranker,
             )
             for row in rows
         ),
         axis=axis(scale, [small(t) for t in scale.ticks]),
         table=Table(
-            head=("outcome", "over", "model", "rows", "with outcome", "AUC", "AUC within users", "log loss", "error"),
+            head=("outcome", "over", "model", "rows", "with outcome", "AUC", "AUC by user", "log loss", "error"),
             rows=tuple(_head_cells(row) for row in content.evaluation.heads),
         ),
     )
@@ -176,15 +180,15 @@ def of_one_scope(rows: Sequence[Judged]) -> list[Judged]:
 
 def _heads_sentence(rows: Sequence[HeadRow]) -> str:
     ranker, objectives = rows[0].name, list(dict.fromkeys(row.objective for row in rows))
-    beaten = []
+    missed = []
     for objective in objectives:
         ours, *others = [row for row in rows if row.objective == objective]
-        if all(ours.auc.value > row.auc.value for row in others):
-            beaten.append(objective)
-    if len(beaten) == len(objectives):
-        return f"{ranker} predicts {listed(objectives)} better than any simpler model"
-    missed = [name for name in objectives if name not in beaten]
-    return f"{ranker} predicts {listed(missed)} no better than a simpler model"
+        if not all(wins(ours, row, "auc") for row in others):
+            missed.append(objective)
+    told = f"Over {rows[0].over}, the AUC of {ranker} for {listed(missed or objectives)} is"
+    return (
+        f"{told} not shown to be above that of every simpler model" if missed else f"{told} above every simpler model's"
+    )
 
 
 def _head_cells(row: HeadRow) -> tuple[str, ...]:
@@ -241,12 +245,19 @@ def _calibration_sentence(rows: Sequence[CalibrationRow]) -> str:
 def _curves_sentence(rows: Sequence[CurveRow]) -> str:
     if not any(row.valid for row in rows):
         return "Nothing was kept back that tells after how many rounds to stop"
-    stopped = [row for row in rows if row.valid and row.best + 1 < len(row.train)]
+    watched = [row for row in rows if row.valid]
+    stopped = [row for row in watched if row.best + 1 < len(row.train)]
     if not stopped:
         return "No fit stopped before its last round: more rounds may gain"
-    row = stopped[0]
-    name = f"{row.part} for {row.head}" if row.head else row.part
-    return f"{name} was best at round {row.best + 1} of {len(row.train)}"
+    if len(watched) > _MOST_FITS:
+        return f"{len(stopped)} of {len(watched)} fits were best before their last round"
+    told = [f"{_fit_name(row)} at round {row.best + 1} of {len(row.train)}" for row in stopped]
+    told += [f"{_fit_name(row)} at its last" for row in watched if row not in stopped]
+    return listed([told[0].replace(" at round ", " was best at round "), *told[1:]])
+
+
+def _fit_name(row: CurveRow) -> str:
+    return f"{row.part} for {row.head}" if row.head else row.part
 
 
 def _curve_panel(row: CurveRow) -> Panel:

@@ -7,7 +7,7 @@ from feedwell.training.page.charts import Scale, axis, dots, interval_mark
 from feedwell.training.page.content import Content, ends, value_of
 from feedwell.training.page.figure import Figure, Panel, Row, Table
 from feedwell.training.page.panels import Axis, Plane, Series, ticks
-from feedwell.training.page.words import MISSING, count, figure, metric_name, share, small, system_name
+from feedwell.training.page.words import MISSING, count, figure, listed, metric_name, share, small, system_name
 from feedwell.training.report import LorenzRow, SliceRow
 from feedwell.training.walk import PIPELINE
 
@@ -98,13 +98,15 @@ def slices(content: Content) -> Figure | None:
     if not ours or not metric:
         return None
     rival = others[0].name if others else ""
+    ahead = _ahead(content, ours)
     beside = {row.slice: value_of(row.metrics[metric]) for row in content.evaluation.slices if row.name == rival}
     scale = Scale.over(v for row in ours for v in (*ends(row.metrics[metric]), beside.get(row.slice, float("nan"))))
     return Figure(
         id="slices",
-        title=_slice_sentence(ours, metric),
+        title=_slice_sentence(ours, metric, len(ahead)),
         caption=f"{metric_name(metric)} of the pipeline by kind of user"
         + (f"; hollow: {system_name(rival)}, the strongest alternative over all." if rival else "."),
+        said=_ahead_sentences(ahead, metric),
         heads=("slice", metric_name(metric)),
         rows=tuple(
             Row(
@@ -152,12 +154,45 @@ def _concentration(content: Content, row: LorenzRow) -> tuple[str, ...]:
     return (system_name(row.name), share(coverage), figure(row.gini, 3), *top)
 
 
-def _slice_sentence(rows: list[SliceRow], metric: str) -> str:
+def _slice_sentence(rows: list[SliceRow], metric: str, n_ahead: int) -> str:
     known = [row for row in rows if value_of(row.metrics[metric]) >= 0]
     if len(known) < 2:
         return "Lists by kind of user"
     best, worst = (pick(known, key=lambda row: value_of(row.metrics[metric])) for pick in (max, min))
-    return f"Lists are best for {_short(best.slice)} and worst for {_short(worst.slice)}"
+    said = f"Lists are best for {_short(best.slice)} and worst for {_short(worst.slice)}"
+    return f"{said}; in {n_ahead} of {len(known)} slices an alternative scores higher" if n_ahead else said
+
+
+def _ahead(content: Content, ours: list[SliceRow]) -> list[tuple[SliceRow, SliceRow]]:
+    """(the best alternative, the pipeline) in each slice where that one has the higher figure."""
+    found = []
+    for row in ours:
+        others = [r for r in content.evaluation.slices if r.slice == row.slice and r.name != PIPELINE]
+        best = max(others, key=lambda r: value_of(r.metrics[content.metric]), default=row)
+        if value_of(best.metrics[content.metric]) > value_of(row.metrics[content.metric]):
+            found.append((best, row))
+    return found
+
+
+def _ahead_sentences(ahead: list[tuple[SliceRow, SliceRow]], metric: str) -> tuple[str, ...]:
+    """Where the pipeline is shown to be worse, and where an alternative is above it by the figures alone."""
+    worse = [(best, ours) for best, ours in ahead if metric in (m := best.pipeline_minus) and m[metric].high < 0]
+    unseen = [pair for pair in ahead if pair not in worse]
+    said = [f"the pipeline is worse than an alternative for {_where(worse, metric)}"] if worse else []
+    if unseen:
+        said.append(f"an alternative is above the pipeline, not shown to be better, for {_where(unseen, metric)}")
+    return tuple(said)
+
+
+def _where(pairs: list[tuple[SliceRow, SliceRow]], metric: str) -> str:
+    """`cold users (popular 0.0470 against 0.0310 on 217 requests)`"""
+    return listed(
+        [
+            f"{_short(ours.slice)} ({system_name(best.name)} {figure(best.metrics[metric].value)} against "
+            f"{figure(ours.metrics[metric].value)} on {count(ours.n_requests)} requests)"
+            for best, ours in pairs
+        ]
+    )
 
 
 def _short(name: str) -> str:
