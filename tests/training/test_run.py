@@ -127,6 +127,11 @@ def test_exposure_by_group_and_what_slices_are_shown(shop, tmp_path):
     assert 0 < whole.coverage <= row.coverage
     assert 0 <= whole.gini < 1
     assert 0 < whole.diversity <= 1
+    assert not whole.pipeline_minus
+    for other in (s for s in report.slices if s.slice == "warm" and s.name != PIPELINE):
+        for metric, found in other.pipeline_minus.items():
+            assert found.value == pytest.approx(whole.metrics[metric].value - other.metrics[metric].value, nan_ok=True)
+        assert other.pipeline_minus.keys() == other.metrics.keys()
 
 
 def test_two_runs_over_the_same_log_give_the_same_artifacts(shop):
