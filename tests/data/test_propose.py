@@ -8,6 +8,7 @@ import json
 import os
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,44 @@ def test_why_a_file_cannot_be_read_is_told_of_the_file_and_of_its_folder(
         with pytest.raises(DataError, match=rf"looking at .*{why}") as told:
             propose(source, tmp_path, "test")
         assert name in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "why"),
+    [
+        ("names.json", "", "one JSON object of 12,000 keys, not rows"),
+        ("few.json", "", "one JSON object of 60 keys, not rows"),
+        ("wide.csv", "c{}", "12,000 columns, more than the 500 that are looked at"),
+        ("wide.jsonl", "", "12,000 columns, more than the 500 that are looked at"),
+    ],
+)
+def test_a_file_whose_names_are_data_is_not_used_and_the_rest_is(
+    tmp_path: Path, name: str, header: str, why: str
+) -> None:
+    """A query over as many columns takes hours to plan."""
+    folder, n = tmp_path / "in", 60 if name == "few.json" else 12_000
+    path = write(folder / "log.csv", visits(users=20), {"who": "user", "what": "item"})
+    row = json.dumps({str(i): [1, 2, 0] for i in range(n)}) + "\n"
+    if header:
+        row = ",".join(header.format(i) for i in range(n)) + "\n" + ",".join("1" for _ in range(n)) + "\n"
+    (folder / name).write_text(row * (2 if name == "wide.jsonl" else 1))
+    assert proposed(folder, tmp_path / "project")["data"]["events"] == str(path)
+    assert f"not used: {name}: {why}" in words(tmp_path / "project")
+    with pytest.raises(DataError, match=rf"looking at .*{name}: {why}; "):
+        propose(folder / name, tmp_path, "test")
+
+
+def test_every_column_of_a_wide_table_is_told_as_it_would_be_alone(tmp_path: Path) -> None:
+    cells: list[list[Any]] = [["1", "2", ""], ["x y", "x y", "z"], ["2024-01-01"] * 3, ["true", "", "no"]]
+    rows = [{f"c{i}": cells[i % 4][n] for i in range(120)} for n in range(3)]
+    [table], _ = profile_folder(write(tmp_path / "wide" / "t.csv", rows))
+    narrow = [{f"c{i}": row[f"c{i}"] for i in range(4)} for row in rows]
+    [alone], _ = profile_folder(write(tmp_path / "narrow" / "t.csv", narrow))
+    assert table.n_rows == alone.n_rows == 3
+    assert list(table.columns) == list(rows[0])
+    for i, column in enumerate(table.columns.values()):
+        assert replace(column, name="") == replace(alone.columns[f"c{i % 4}"], name="")
+    assert alone.columns["c1"].values == (("x y", 2), ("z", 1))
 
 
 @pytest.mark.parametrize(("iso", "part"), [(False, False), (True, True)])
