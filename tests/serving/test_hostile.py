@@ -25,16 +25,35 @@ JSON = {"Content-Type": "application/json"}
         (b'{"user_id": 5}', "string"),
         (b'{"user_id": "u", "explain": 1}', "boolean"),
         (b'{"user_id": "u", "context": {"a": ' + b"[" * 300 + b"]" * 300 + b"}}", "nested"),
-        (b"[" * 100_000, ""),
-        (b"{", ""),
-        (b"\xff\xfe", ""),
+        (b"[" * 100_000, "body: it is nested too deeply; nest lists"),
+        (b'{"user_id": "u", "context": {"a": ' + b"[" * 5000 + b"]" * 5000 + b"}}", "body: it is nested too deeply"),
+        (b'{"user_id": NaN, "context": {"a": ' + b"[" * 5000 + b"]" * 5000 + b"}}", "body: it is nested too deeply"),
+        (b"{", "body: it is no JSON: Expecting property name enclosed in double quotes at line 1, column 2"),
+        (b'{"user_id": "u",\n"n" 5}', "body: it is no JSON: Expecting ':' delimiter at line 2, column 5"),
+        (b"user_id=u&n=5", "body: it is no JSON: "),
+        (b"\xff\xfe", "body: it is no JSON: "),
+        (b'{"user_id": "\xff"}', "body: it is no text: byte 13 is not valid utf-8; send JSON in UTF-8"),
     ],
 )
 def test_a_hostile_body_is_422_with_a_reason(server: Server, body: bytes, says: str) -> None:
     response = server.post("/v1/recommend", content=body, headers=JSON)
-    assert 400 <= response.status_code < 500, response.text
+    assert response.status_code == 422, response.text
     assert response.json().keys() == {"error", "problems"}
     assert says in response.json()["error"]
+    assert [problem["at"].partition(".")[0] for problem in response.json()["problems"]] == ["body"]
+
+
+@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "text/plain", "nonsense", None])
+@pytest.mark.parametrize("route", ["recommend", "rank"])
+def test_a_body_is_read_as_json_whatever_its_content_type(server: Server, route: str, content_type: str | None) -> None:
+    """`curl -d` sends JSON as a form."""
+    headers = {"Content-Type": content_type} if content_type else {}
+    body = b'{"user_id": "u", "items": ["i1"]}' if route == "rank" else b'{"user_id": "u"}'
+    response = server.post(f"/v1/{route}", content=body, headers=headers)
+    assert response.status_code == 200, response.text
+    wrong = server.post(f"/v1/{route}", content=body[:-1], headers=headers)
+    assert wrong.status_code == 422
+    assert [problem["at"] for problem in wrong.json()["problems"]] == ["body"]
 
 
 @pytest.mark.parametrize(
