@@ -177,7 +177,9 @@ def test_odd_ids_are_ids_like_any_other(tmp_path: Path, run: Run) -> None:
     answer = json.loads(run(*among)[1])
     assert {row["item"] for row in answer["items"]} == set(ODD_IDS) - {ODD_IDS[1]}
     assert answer["unknown"] == ["never seen"]
+    (folder / "ids.txt").write_text("\n".join(ODD_IDS), encoding="utf-8-sig")  # with a byte order mark
     answer = json.loads(run(*among, "--ignore-filter", "seen")[1])
+    assert answer["unknown"] == []
     assert {row["item"] for row in answer["items"]} == set(ODD_IDS)
     assert json.loads(run(*among, "--not-shown")[1])["shown"] is False
     assert run("recommend", "u", "-p", folder, "--not-shown")[0] == 2

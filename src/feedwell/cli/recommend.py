@@ -74,9 +74,9 @@ def command(
 
 
 def _ids(among: Path) -> list[str]:
-    """One id a line; empty lines are none. Nothing else is taken off: an id may begin or end with a space."""
+    """One id a line, empty lines are none. But for a byte order mark nothing is taken off: ids may end in spaces."""
     try:
         text = sys.stdin.buffer.read() if str(among) == "-" else among.read_bytes()
-        return [line for line in text.decode().replace("\r\n", "\n").split("\n") if line]
+        return [line for line in text.decode("utf-8-sig").replace("\r\n", "\n").split("\n") if line]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--among {among}: expected a UTF-8 file with one item id a line: {error}") from None
