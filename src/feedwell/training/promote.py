@@ -51,7 +51,7 @@ def publish(
     release = store.verify(chosen)
     refused = [] if force else why_not(store, release, champion)
     if refused:
-        raise CheckFailed(f"publishing {chosen}: " + "; ".join(refused) + ". Publish with --force to overrule")
+        raise CheckFailed(f"{chosen} is not published: " + "; ".join(refused) + ". Publish with --force to overrule")
     hydrate(release)
     store.set_channel(channel, chosen, replacing=champion, anew=force)
     return chosen
