@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from feedwell.cli._app import app
 from feedwell.core.errors import DataError, UsageError
-from feedwell.training.retrieval import evaluate_retrieval, read_train_test, validation_of
+from feedwell.training.retrieval import answers_on, evaluate_retrieval, read_train_test, validation_of
 
 
 def files(folder, train, test):
@@ -122,9 +122,40 @@ def test_the_command_prints_the_agreed_object_and_a_table(tmp_path):
     keys = ["source", "n_users", "recall@3", "recall@3_se", "ndcg@3", "mrr", "fit_s", "eval_s", "peak_mb"]
     assert [list(row) for row in found["results"]] == [keys] * 3
     assert "Source.batch" in found["protocol"]
+    assert found.keys() == {"protocol", "results", "answers"}
     shown = CliRunner().invoke(app, asked).output
     assert "recall@3" in shown
     assert "item_knn" in shown
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "answers", "told"),
+    [
+        (
+            "a x y\nb x\n",
+            "a x y\nb x\n",
+            [3, 3, 0, 0],
+            "of 3 answers 3 stand on their user's own train line, and 0 are",
+        ),
+        ("a x y\nb x\n", "a q\nb q y r\nnew q\n", [5, 0, 4, 2], "and 4 are of 2 items that no train line has: none of"),
+        ("a x y\nb x\n", "b y\n", [1, 0, 0, 0], None),
+    ],
+)
+def test_answers_that_cannot_be_found_are_counted_and_told(tmp_path, train, test, answers, told):
+    paths = map(str, files(tmp_path, train, test))
+    asked = ["bench", "retrieval", "--train", next(paths), "--test", next(paths), "--sources", "popular"]
+    found = json.loads(CliRunner().invoke(app, [*asked, "--json"]).output)
+    names = ["n", "n_on_train_line", "n_not_in_train", "n_items_not_in_train"]
+    assert found["answers"] == dict(zip(names, answers, strict=True))
+    shown = " ".join(CliRunner().invoke(app, asked).output.split())
+    assert told in shown if told else "can be found" not in shown
+
+
+def test_the_answers_of_the_validation_part_are_those_counted(tmp_path):
+    lists = read_train_test(*files(tmp_path, "a p q x y z\nb x\n", "a x\nb x\n"))
+    found = answers_on(lists, "validation", 0)
+    assert (found.n, found.n_on_train_line) == (1, 0)
+    assert answers_on(lists, "test", 0).n_on_train_line == 2
 
 
 def test_keys_of_a_source_are_set_and_wrong_ones_told(tmp_path):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,12 +55,12 @@ def next_item(
     names = _names(sources)
     with progress(quiet=json) as advance:
         read = read_sequences(sequences, form.value)
-        _run(
+        measured = _measure(
             lambda some: evaluate_next_item(read, some, k, seed=seed, on=on),
             names,
             lambda name, done: advance(f"next-item: {name}", done, len(names)),
-            as_json=json,
         )
+    _show(measured, as_json=json)
 
 
 @app.command("retrieval")
@@ -77,19 +78,21 @@ def retrieval(
     json: JsonOption = False,
 ) -> None:
     """Rank all items for each user of the test file, by `Source.batch`: recall, NDCG and MRR with a standard error."""
-    from feedwell.training.retrieval import evaluate_retrieval, read_train_test
+    from feedwell.training.retrieval import answers_on, evaluate_retrieval, read_train_test
 
     names, options = _names(sources), _options(option or [])
     if stray := sorted(set(options) - set(names)):
         raise UsageError(f"--set {stray[0]}.…: '{stray[0]}' is not among --sources {','.join(names)}")
     with progress(quiet=json) as advance:
         read = read_train_test(train, test)
-        _run(
+        measured = _measure(
             lambda some: evaluate_retrieval(read, some, k, seed=seed, on=on, options=options),
             names,
             lambda name, done: advance(f"retrieval: {name}", done, len(names)),
-            as_json=json,
         )
+    answers = answers_on(read, on, seed)
+    note = str(answers) if answers.n_on_train_line or answers.n_not_in_train else ""
+    _show(measured | {"answers": asdict(answers)}, note, as_json=json)
 
 
 def _names(sources: str) -> list[str]:
@@ -112,14 +115,10 @@ def _options(texts: list[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _run(
-    measure: Callable[[list[str]], tuple[str, list[Any]]],
-    names: list[str],
-    advance: Callable[[str, int], None],
-    *,
-    as_json: bool,
-) -> None:
-    """Measures the sources one at a time, so that progress shows, and prints the table."""
+def _measure(
+    measure: Callable[[list[str]], tuple[str, list[Any]]], names: list[str], advance: Callable[[str, int], None]
+) -> dict[str, Any]:
+    """The protocol and the results of the sources, measured one at a time, so that progress shows."""
     results: list[dict[str, Any]] = []
     protocol = ""
     for done, name in enumerate(names):
@@ -128,9 +127,14 @@ def _run(
         results += [one.to_dict() for one in found]
     if not names:
         measure(names)
+    return {"protocol": protocol, "results": results}
+
+
+def _show(measured: dict[str, Any], note: str = "", *, as_json: bool) -> None:
+    results = measured["results"]
 
     def text(out: Console) -> None:
         out.print(table("", list(results[0]), [list(row.values()) for row in results]))
-        out.print(f"\n{protocol}", markup=False)
+        out.print("\n".join(["", measured["protocol"], *filter(None, [note])]), markup=False)
 
-    show({"protocol": protocol, "results": results}, text, as_json=as_json)
+    show(measured, text, as_json=as_json)

@@ -44,6 +44,36 @@ _LEAST, _SHARE = 5, 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
+class Answers:
+    """How many answers there are, each an item of one user, and how many of them no list can hold."""
+
+    n: int
+    n_on_train_line: int
+    """Items of the user's own train line, which are filtered."""
+    n_not_in_train: int
+    n_items_not_in_train: int
+    """Different items of theirs that no train line has, so that nothing was learnt of them."""
+
+    @staticmethod
+    def of(lists: TrainTest) -> Answers:
+        own = [np.isin(lists.answers_of(u), lists.train_of(u)).sum() for u in range(len(lists.user_ids))]
+        strange_E = lists.answer_E[~np.isin(lists.answer_E, lists.train_E)]
+        return Answers(
+            n=len(lists.answer_E),
+            n_on_train_line=int(sum(own)),
+            n_not_in_train=len(strange_E),
+            n_items_not_in_train=len(np.unique(strange_E)),
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"of {self.n:,} answers {self.n_on_train_line:,} stand on their user's own train line, and"
+            f" {self.n_not_in_train:,} are of {self.n_items_not_in_train:,} items that no train line has: none of them"
+            " can be found, and all count as missed"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainTest:
     """Two files of lists over one numbering of users and items: user u's are `[indptr[u] : indptr[u + 1]]`.
 
@@ -89,6 +119,11 @@ def read_train_test(train: Path, test: Path) -> TrainTest:
             )
     keys = [[np.array([items[i] for i in by_user.get(user, [])], np.int64) for user in users] for by_user in lists]
     return _train_test(keys[0], keys[1], tuple(users), tuple(items))
+
+
+def answers_on(lists: TrainTest, on: str, seed: int) -> Answers:
+    """What `evaluate_retrieval` asks for, counted."""
+    return Answers.of(validation_of(lists, seed) if on == "validation" else lists)
 
 
 def evaluate_retrieval(
