@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import os
+import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -546,6 +547,38 @@ def test_cells_that_do_not_fit_their_columns_type_are_told_before_they_are_quara
 )
 def test_undoing_is_told_by_name(name: str, undone: str | None) -> None:
     assert undone_type(name, {"like", "follow", "add to cart!", "order", "dislike", "save", name}) == undone
+
+
+def test_numbers_of_few_levels_are_said_to_be_a_rating_perhaps(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [row | {"mark": int(rng.integers(1, 6)), "place": 7, "size": int(rng.integers(900))} for row in visits()]
+    path = write(tmp_path / "log.csv", rows, {"who": "user", "what": "item"})
+    assert "value" not in proposed(path, tmp_path / "project")["data"]["columns"]
+    told = words(tmp_path / "project")
+    assert "mark: numbers of 5 levels from 1 to 5: if they say how much somebody liked the item, tell it by" in told
+    assert told.count("--column value=") == told.count("--column value=mark") == 1
+    assert proposed(path, tmp_path / "project", value="mark")["data"]["columns"]["value"] == "mark"
+    assert "--column value=" not in words(tmp_path / "project")
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_the_networks_that_are_hinted_at_pass_every_check_when_taken(tmp_path: Path, text: bool) -> None:
+    write(tmp_path / "in" / "log.csv", visits(users=20), {"who": "user", "what": "item"})
+    rows = [row if text else {k: v for k, v in row.items() if k != "headline"} for row in catalog()]
+    write(tmp_path / "in" / "stories.csv", rows)
+    proposed(tmp_path / "in", tmp_path / "project")
+    file = tmp_path / "project" / "feedwell.toml"
+    plain = file.read_text().replace('kind = "xgboost"\n', "")
+    file.write_text(
+        re.sub(r"^# (\[\w+\.two_tower\]|k = |events = |kind = |embed = )", r"\1", plain, flags=re.MULTILINE)
+    )
+    declared = load_project(tmp_path / "project")
+    assert "two_tower" in declared.source
+    assert tomllib.loads(file.read_text())["ranker"] == {"kind": "mmoe"} | ({"embed": "text"} if text else {})
+    (tmp_path / "in" / "stories.csv").unlink()
+    proposed(tmp_path / "in", tmp_path / "project")
+    assert "two_tower" not in file.read_text()
+    assert "mmoe" not in file.read_text()
 
 
 def train(folder: Path, n_quarantined: int = 0) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from feedwell.core import columns
@@ -19,6 +20,9 @@ from feedwell.data.propose_parts import parts
 from feedwell.data.roles import event_table, find_roles
 from feedwell.data.words import weight_of
 
+_MOST_LEVELS = 11
+"""As of a rating from 0 to 10, or by half stars."""
+_MOST_HINTS = 3
 _RESERVED = frozenset(v for k, v in vars(columns).items() if k.isupper()) | {"user", "item"}
 
 
@@ -100,7 +104,19 @@ def _data(found: Found, project: Path) -> str:
     unused = [c for c in table.columns if c not in pairs.values()]
     if unused:
         lines.append(comment(f"not used: {', '.join(unused)}; a column can be typed context: [event.TYPE] context"))
+    lines += [comment(text) for text in islice(_ratings(found, unused), _MOST_HINTS)]
     return "\n".join(lines)
+
+
+def _ratings(found: Found, unused: Sequence[str]) -> Iterator[str]:
+    """What may be the events' value, though its name does not say so: numbers of few levels, one on nearly each row."""
+    table = found.events
+    for name in unused if found.roles.column("value") is None else ():
+        told = table.columns[name]
+        few = told.kind in ("int", "float") and len(told.values) in range(3, _MOST_LEVELS + 1)
+        if few and told.n >= 0.9 * table.n_rows:
+            levels = f"numbers of {len(told.values)} levels from {told.low:g} to {told.high:g}"
+            yield f"{name}: {levels}: if they say how much somebody liked the item, tell it by --column value={name}"
 
 
 def _exposure(found: Found) -> Iterator[str]:

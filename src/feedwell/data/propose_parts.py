@@ -26,7 +26,7 @@ def parts(found: Found) -> Iterator[str]:
     yield "# Where candidates come from."
     yield from _sources(found)
     yield from _filters(found)
-    yield '[ranker]                         # trees need no scaling and take missing values\nkind = "xgboost"'
+    yield _ranker(found)
     yield _slate(found)
     yield _split(found.behaviour)
     yield "[train]\nmax_requests = 6000              # moments that the ranker learns from; more takes longer"
@@ -153,6 +153,25 @@ def _sources(found: Found) -> Iterator[str]:
         f"[source.item_knn]                # what goes with what one has\nk = 100{chosen}\n"
         "# [source.ease] is often better and needs 4 bytes x items x items of memory while it is fitted"
     )
+    if item is not None:
+        told = "a network over histories and what the catalog says: docs/two_tower.md"
+        yield _hint(f"[source.two_tower]               # {told}\nk = 100{chosen}")
+
+
+def _hint(section: str) -> str:
+    """A section that holds once its `# ` are taken off."""
+    return "\n".join(f"# {line}" for line in section.split("\n"))
+
+
+def _ranker(found: Found) -> str:
+    trees = '[ranker]                         # trees need no scaling and take missing values\nkind = "xgboost"'
+    item = found.catalogs.get("item")
+    if item is None:
+        return trees
+    network = 'kind = "mmoe"                  # in place of xgboost: a network that reads histories: docs/mmoe.md'
+    if item.text:
+        network += '\nembed = "text"                 # with it: an item is known by its words too'
+    return f"{trees}\n{_hint(network)}"
 
 
 def _filters(found: Found) -> Iterator[str]:
