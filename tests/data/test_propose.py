@@ -211,6 +211,16 @@ def test_a_file_whose_names_are_data_is_not_used_and_the_rest_is(
         propose(folder / name, tmp_path, "test")
 
 
+def test_a_day_with_one_event_of_many_keys_is_a_day(tmp_path: Path) -> None:
+    more = {f"c{i}": 1 for i in range(60)}
+    days = [[row | more for row in visits(users=20)], [visits(users=1)[0] | more]]
+    for day, rows in enumerate(days):
+        write(tmp_path / "in" / f"d{day}.jsonl", rows, {"who": "user", "what": "item"})
+    [table], told = profile_folder(tmp_path / "in")
+    assert not told
+    assert table.n_rows == len(days[0]) + 1
+
+
 def test_every_column_of_a_wide_table_is_told_as_it_would_be_alone(tmp_path: Path) -> None:
     cells: list[list[Any]] = [["1", "2", ""], ["x y", "x y", "z"], ["2024-01-01"] * 3, ["true", "", "no"]]
     rows = [{f"c{i}": cells[i % 4][n] for i in range(120)} for n in range(3)]

@@ -323,6 +323,16 @@ def test_a_feature_that_is_not_of_the_user_alone_is_none_for_a_source(tmp_path: 
     assert found["source.two_tower.user_features"].expected == "one of user_views_1d"
 
 
+def test_a_list_is_nothing_that_a_source_learns_from(tmp_path: Path) -> None:
+    recent = '[feature.recent]\nentity = "user"\naggregate = "last_n"\nevents = ["view"]\nn = 5\n'
+    (tmp_path / "feedwell.toml").write_text(GOOD + recent + '[source.two_tower]\nuser_features = ["recent"]\n')
+    with pytest.raises(ProjectError) as caught:
+        load_project(tmp_path)
+    assert [(p.key, p.message) for p in caught.value.problems] == [
+        ("source.two_tower.user_features", "'recent' is a list, and a source learns from numbers")
+    ]
+
+
 @pytest.mark.parametrize("column", ["nope", "title"])
 def test_an_item_column_that_two_tower_cannot_read_is_told(tmp_path: Path, column: str) -> None:
     (tmp_path / "feedwell.toml").write_text(GOOD + f'[source.two_tower]\nitem_columns = ["{column}"]\n')

@@ -223,6 +223,15 @@ def test_a_damaged_artifact_is_refused(written, tmp_path):
             made(epochs=2, embed="text").load(tmp_path)
 
 
+def test_an_artifact_of_an_earlier_version_is_refused_by_that_name(written, tmp_path):
+    for path in written[0].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    file = tmp_path / "mmoe.json"
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "format"}))
+    with pytest.raises(CorruptArtifact, match=r"another version of feedwell.*train again"):
+        made(epochs=2, embed="text").load(tmp_path)
+
+
 def test_serving_imports_no_torch(written):
     folder, _, _ = written
     program = (

@@ -31,7 +31,8 @@ JSON = {"Content-Type": "application/json"}
         (b"{", "body: it is no JSON: Expecting property name enclosed in double quotes at line 1, column 2"),
         (b'{"user_id": "u",\n"n" 5}', "body: it is no JSON: Expecting ':' delimiter at line 2, column 5"),
         (b"user_id=u&n=5", "body: it is no JSON: "),
-        (b"\xff\xfe", "body: it is no JSON: "),
+        (b"\xff\xfe", "body: it is no text: byte 0 is not valid utf-8"),
+        (f'{{"user_id": "u", "n": {"9" * 5000}}}'.encode("utf-16"), "send JSON in UTF-8"),
         (b'{"user_id": "\xff"}', "body: it is no text: byte 13 is not valid utf-8; send JSON in UTF-8"),
     ],
 )

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from feedwell.core.candidates import Retrieved
-from feedwell.core.errors import UsageError
 from feedwell.core.needs import ColumnNeed, FeatureNeed
 from feedwell.core.protocols import PartConfig, serve
 from feedwell.core.registry import source
@@ -121,12 +120,6 @@ def test_nothing_is_read_for_those_who_do_not_ask(made):
     data = fit_data(inputs, events, cut, 3)
     assert not data.catalog
     assert not data.user_columns
-
-
-def test_a_feature_that_is_not_the_users_is_refused(made):
-    inputs, events, cut = made('[source.test_learner]\nfeature = "item_buys"\n')
-    with pytest.raises(UsageError, match=r"item_buys.*user_views"):
-        fit_data(inputs, events, cut, 1)
 
 
 def test_a_ranker_that_reads_what_items_say_is_given_the_catalog(made):

@@ -108,6 +108,15 @@ def told(name, over, values, minus=(), rate=0.1):
     )
 
 
+def test_one_user_shows_nothing_whatever_the_figures():
+    alone = [(np.nan, np.nan)] * 3
+    for better in ((0.9, 0.9, 0.1), (0.1, 0.1, 0.9)):
+        ours, other = told("xgboost", "candidates", (0.5, 0.5, 0.5)), told("constant", "candidates", better, alone)
+        [said] = head_statements([ours, other])
+        assert said.count("is not shown to be better than that of constant") == 3
+        assert "worse" not in said
+
+
 def test_one_sentence_says_on_what_a_head_does_not_beat_what_and_one_why_rates_are_unlike():
     exposed = [
         told("xgboost", "exposures", (0.5959, 0.4401, 0.7425), rate=0.097),

@@ -14,7 +14,8 @@ from feedwell.data.ingest_files import FORMATS, SourceFile, look_at, suffix_of
 
 _MOST_COLUMNS = 500
 _MOST_OF_ONE = 50
-"""A file with more keys in its one and only object holds them as ids of something, in place of rows."""
+"""A file with more keys in its one and only object holds them as ids of something, in place of rows, unless another
+file has the same."""
 _MOST_FILES = 10_000
 _DELIMITERS = ("\t", ",", "|", ";")
 
@@ -26,31 +27,41 @@ def group_files(wanted: Path) -> tuple[dict[tuple[Any, tuple[str, ...]], list[So
     """
     folder = wanted if wanted.is_dir() else wanted.parent
     groups: dict[tuple[Any, tuple[str, ...]], list[SourceFile]] = {}
-    told = []
+    told = list[str]()
+
+    def leave_out(path: Path, error: Exception) -> None:
+        if path == wanted:
+            raise DataError(f"looking at {wanted}: {error}") from error
+        told.append(f"{path.name}: {str(error).partition(';')[0]}")
+
     for one in _paths(wanted, folder):
         try:
             file, header = _look(one, folder)
-            _require_table(file)
         except (DataError, UnicodeDecodeError) as error:
-            if one == wanted:
-                raise DataError(f"looking at {wanted}: {error}") from error
-            told.append(f"{one.name}: {str(error).partition(';')[0]}")
+            leave_out(one, error)
             continue
         form = (file.format, file.delimiter, file.columns, suffix_of(one), one.parent)
         groups.setdefault((form, header), []).append(file)
+    for key, files in list(groups.items()):
+        try:
+            _require_table(files)
+        except DataError as error:
+            for file in groups.pop(key):
+                leave_out(file.path, error)
     return groups, told
 
 
-def _require_table(file: SourceFile) -> None:
-    """DataError where the file has no columns, or so many that its names are data: an object of ids, a matrix."""
-    n = len(file.columns)
+def _require_table(files: Sequence[SourceFile]) -> None:
+    """DataError where files of one form have no columns, or so many that the names are data: an object of ids, a
+    matrix."""
+    file, n = files[0], len(files[0].columns)
     if not n and not file.path.stat().st_size:
         raise DataError("it is empty")
     if not n and file.format == "jsonl":
         raise DataError("its first lines are no JSON objects: expected one object a line, and no array around them")
     if not n:
         raise DataError("it has no columns")
-    if n > _MOST_OF_ONE and file.format == "jsonl" and len(_first_lines(file.path)) == 1:
+    if n > _MOST_OF_ONE and len(files) == 1 and file.format == "jsonl" and len(_first_lines(file.path)) == 1:
         raise DataError(f"one JSON object of {n:,} keys, not rows; write one object a line, its key as its id")
     if n > _MOST_COLUMNS:
         raise DataError(

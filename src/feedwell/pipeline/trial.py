@@ -12,6 +12,7 @@ from typing import Any
 from feedwell.core.errors import Problem, ProjectError, UsageError
 from feedwell.core.needs import FeatureNeed, Need
 from feedwell.core.project import Project
+from feedwell.core.protocols import learns
 from feedwell.features import FeatureSet
 from feedwell.pipeline.compile import NEWEST, make_metric, make_part, own_needs, part_names
 from feedwell.pipeline.validation import Finding, Path, nearest, one_of
@@ -22,15 +23,17 @@ _ROOTS = ("user", "item")
 def trial_findings(project: Project, data: Mapping[str, Any], told: Collection[Path]) -> Iterator[Finding]:
     """What fails in making and compiling; `told`: the places of problems that are known already."""
     project = _without_circles(project, told)
-    by_part, failed = _parts(project, told)
-    needs = tuple(dict.fromkeys((NEWEST, *own_needs(project), *(need for of in by_part.values() for need in of))))
-    columns, uncompiled = _compiled(project, needs)
+    parts, failed = _parts(project, told)
+    wanted = (need for part in parts.values() for need in part.needs)
+    features, uncompiled = _compiled(project, tuple(dict.fromkeys((NEWEST, *own_needs(project), *wanted))))
     for finding in (*failed, *uncompiled):
         if not _was_left_out(project, data, finding.path) and not any(_meets(finding.path, other) for other in told):
             yield finding
     wrong = {f.path[1] for f in uncompiled if f.path[0] == "feature"} | {p[1] for p in told if p[:1] == ("feature",)}
-    yield from _slices(project, columns, wrong)
-    yield from _sources(project, by_part, columns, wrong)
+    columns = [column.name for column in features.user_columns if column.feature not in wrong]
+    user = project.entity.get("user") if uncompiled else None
+    yield from _slices(project, [*columns, *(f"user.{name}" for name in (user.columns if user else ()))], wrong)
+    yield from _sources(project, parts, features, columns)
 
 
 def _without_circles(project: Project, told: Collection[Path]) -> Project:
@@ -44,57 +47,52 @@ def _without_circles(project: Project, told: Collection[Path]) -> Project:
     return Project.model_validate(data).with_modules(project.modules)
 
 
-def _parts(project: Project, told: Collection[Path]) -> tuple[dict[str, tuple[Need, ...]], list[Finding]]:
-    """What the parts that can be made want read; why others cannot, unless that is told."""
-    needs: dict[str, tuple[Need, ...]] = {}
+def _parts(project: Project, told: Collection[Path]) -> tuple[dict[str, Any], list[Finding]]:
+    """The parts that can be made; why others cannot, unless that is told."""
+    parts: dict[str, Any] = {}
     failed: list[Finding] = []
     for name in (*part_names(project), *(f"metric.{n}" for n in project.metric)):
         at = tuple(name.split("."))
         try:
-            part = make_metric(project, at[1]) if at[0] == "metric" else make_part(project, name)
-            needs[name] = tuple(part.needs)
+            parts[name] = make_metric(project, at[1]) if at[0] == "metric" else make_part(project, name)
         except (ProjectError, UsageError) as error:
             if not any(path[: len(at)] == at for path in told):
                 failed += _findings(error, at)
-    return needs, failed
+    return parts, failed
 
 
-def _compiled(project: Project, needs: tuple[Need, ...]) -> tuple[list[str], list[Finding]]:
-    """The feature columns of the user alone, as far as they compile; and the problems of those that do not."""
+def _compiled(project: Project, needs: tuple[Need, ...]) -> tuple[FeatureSet, list[Finding]]:
+    """The features, as far as they compile; and the problems of those that do not."""
     try:
-        return [column.name for column in FeatureSet.compile(project, needs).user_columns], []
+        return FeatureSet.compile(project, needs), []
     except ProjectError as error:
         found = _findings(error, ())
     wrong = {path.path[1] for path in found if path.path[0] == "feature"}
     rest = {name: config for name, config in project.feature.items() if name not in wrong}
-    features = FeatureSet.compile(project.model_copy(update={"feature": rest}))
-    user = project.entity.get("user")
-    named = [f"user.{name}" for name in (user.columns if user else ())]
-    return [*(column.name for column in features.user_columns), *named], found
+    return FeatureSet.compile(project.model_copy(update={"feature": rest})), found
 
 
-def _sources(
-    project: Project, needs: Mapping[str, tuple[Need, ...]], columns: list[str], wrong: Collection[object]
-) -> Iterator[Finding]:
-    """What a source reads is of the user alone: it has no item yet. An undeclared feature is told by itself."""
+def _sources(project: Project, parts: Mapping[str, Any], features: FeatureSet, columns: list[str]) -> Iterator[Finding]:
+    """What a source reads is of the user alone, because it has no item yet, and what it learns from are numbers."""
+    items = {column.name for column in features.item_columns}
+    expected = one_of(columns, "no feature: no number is of the user alone")
     for name, section in project.source.items():
-        for need in needs.get(f"source.{name}", ()):
-            if not isinstance(need, FeatureNeed) or need.column in columns or _is_of(need.column, wrong):
+        part = parts.get(f"source.{name}")
+        for need in part.needs if part is not None else ():
+            if not isinstance(need, FeatureNeed):
                 continue
-            if _is_of(need.column, project.feature):
-                keys = [k for k, v in section.options.items() if isinstance(v, list | tuple) and need.column in v]
-                told = f"'{need.column}' is not of the user alone, and a source has no item yet"
-                yield Finding(("source", name, *keys[:1]), told, one_of(columns, "no feature: none is of the user"))
-
-
-def _is_of(column: str, features: Collection[object]) -> bool:
-    """Whether the column is one of these features' (one with several windows has a column for each)."""
-    return any(column == feature or column.startswith(f"{feature}_") for feature in features)
+            keys = [k for k, v in section.options.items() if isinstance(v, list | tuple) and need.column in v]
+            at = ("source", name, *keys[:1])
+            if need.column in items:
+                yield Finding(at, f"'{need.column}' is not of the user alone, and a source has no item yet", expected)
+            elif need.column in features.sequences and learns(part):
+                yield Finding(at, f"'{need.column}' is a list, and a source learns from numbers", expected)
 
 
 def _slices(project: Project, columns: list[str], wrong: Collection[object]) -> Iterator[Finding]:
     for name in project.evaluate.slices:
-        if not _is_of(name, wrong) and not {name, f"user.{name}"} & {*columns}:
+        of_wrong = any(name == feature or name.startswith(f"{feature}_") for feature in wrong)
+        if not of_wrong and not {name, f"user.{name}"} & {*columns}:
             told = f"no feature column of the user alone is called '{name}'"
             yield Finding(("evaluate", "slices"), told, one_of(columns, "no slices"), nearest(name, columns))
 

@@ -20,6 +20,8 @@ Link = Literal["logit", "log", "none"]
 _EPSILON = 1e-6
 """Probabilities are taken to be no surer than this, when a map is fitted and when it serves: one that was 0 and wrong
 moves no mountains, and one that is 1 is believed as much as such predictions were right."""
+_APART = 1e-4
+"""By so much of itself, at most, what is surer than that is mapped further out, so that its order is kept."""
 _LEAST_SLOPE = 0.05
 """A ranker that is no better than chance keeps its order: only the spread of its predictions shrinks."""
 _NOTHING = np.empty(0)
@@ -48,8 +50,10 @@ class Curve:
         p_N = np.clip(p_N, 0.0, 1.0)
         less_sure_N = np.clip(p_N, _EPSILON, 1 - _EPSILON)
         c_N = self._by_slopes(less_sure_N) if len(self.slopes) else self._between_knots(less_sure_N)
-        surer_N = p_N - less_sure_N
-        return c_N + surer_N * np.where(surer_N > 0, 1 - c_N, c_N)
+        with np.errstate(divide="ignore"):
+            surer_N = np.maximum(np.log(_EPSILON / np.minimum(p_N, 1 - p_N)), 0.0)
+        further_N = _APART * (1 - 1 / (1 + surer_N))
+        return c_N + further_N * np.where(p_N > 0.5, 1 - c_N, -c_N)
 
     def _by_slopes(self, p_N: Float) -> Float:
         a, b, c = self.slopes

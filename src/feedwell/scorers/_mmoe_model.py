@@ -27,6 +27,8 @@ _ABOUT, _INPUTS, _CONTENT = "mmoe.json", "mmoe.safetensors", "content.safetensor
 _ENCODE, _SCORE = "encode_user.onnx", "score.onnx"
 _VECTORS = ("keys", "at", "vectors")
 _LARGEST_EXPONENT = 50.0
+_FORMAT = 2
+"""Of the files: 2 has the time of each item's catalog row."""
 _BINARY, _POISSON, _SQUARED = "binary", "poisson", "squared"
 
 
@@ -102,6 +104,7 @@ def write_model(model: Model, graphs: Graphs, events: Sequence[str], folder: Pat
     """The graphs, the fitted statistics, the items' vectors and the curves."""
     content = model.content
     about = {
+        "format": _FORMAT,
         "features": model.names,
         "outputs": [vars(output) for output in model.outputs],
         "inputs": model.inputs.names(),
@@ -120,15 +123,20 @@ def write_model(model: Model, graphs: Graphs, events: Sequence[str], folder: Pat
 
 
 def read_model(folder: Path) -> Model:
-    """What `write_model` left; CorruptArtifact: it cannot be read."""
+    """What `write_model` left; CorruptArtifact: it cannot be read, or another version of feedwell wrote it."""
     try:
         about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+        if (written := about.get("format", 1)) != _FORMAT:
+            raise CorruptArtifact(
+                f"reading the mmoe ranker in {folder}: written by another version of feedwell (format {written}, "
+                f"expected {_FORMAT}); train again"
+            )
         outputs = tuple(Output(**output) for output in about["outputs"])
         names, parts = tuple(about["features"]), about["inputs"]
         arrays = load_arrays(folder / _INPUTS, Fitted.array_names(parts))
         graphs = [Graph((folder / name).read_bytes(), str(folder / name)) for name in (_ENCODE, _SCORE)]
         content = Content(**about["content"], vectors=_vectors(folder)) if about["content"] else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptArtifact(f"reading the mmoe ranker in {folder}: {error}; train again") from error
     return Model(
         names=names,

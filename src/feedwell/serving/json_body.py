@@ -69,13 +69,14 @@ def read_json(body: bytes) -> Any:
 def _read(body: bytes) -> Any:
     # Checking each integer makes a body of many five times as slow to read: only where one may be too large.
     integer = _in_64_bits if b"0" * _DIGITS_OF_LARGE in body.translate(_DIGITS_AS_ZEROS) else int
+    text = body.decode("utf-8-sig")  # the parser would take UTF-16 and UTF-32 as well
     try:
         return json.loads(
-            body, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite, parse_int=integer
+            text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite, parse_int=integer
         )
     except _Found:
         marked = json.loads(
-            body,
+            text,
             object_pairs_hook=_Pairs,
             parse_constant=lambda name: _Wrong(f"{name} is no JSON number"),
             parse_float=_or_wrong(_finite, "no 64-bit float holds this number"),

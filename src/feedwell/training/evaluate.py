@@ -18,7 +18,7 @@ from feedwell.features import FeatureSet, asof
 from feedwell.metrics import Lists, Ratios, difference
 from feedwell.metrics.beyond_accuracy import BeyondAccuracy, Shown, diversity_values
 from feedwell.metrics.exposure import Attention, Exposure
-from feedwell.training.compare import differences, statements
+from feedwell.training.compare import METRICS, differences, statements
 from feedwell.training.funnel import lorenz_points
 from feedwell.training.inputs import Inputs
 from feedwell.training.metric_set import MetricSet, metric_set
@@ -206,7 +206,7 @@ def _slices(
                     metrics={f"{m}@{measured.k}": ratios[name].interval(m) for m in ratios[name].names},
                     pipeline_minus={
                         f"{m}@{measured.k}": difference(ratios[PIPELINE], ratios[name], m)
-                        for m in ratios[name].names
+                        for m in METRICS
                         if PIPELINE in ratios and name != PIPELINE
                     },
                     diversity=float(np.nanmean(varied_R)) if not np.isnan(varied_R).all() else float("nan"),

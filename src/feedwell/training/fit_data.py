@@ -15,7 +15,6 @@ import pyarrow as pa
 from feedwell.core.candidates import Float
 from feedwell.core.catalog import CatalogAsOf, follows
 from feedwell.core.columns import USER, T
-from feedwell.core.errors import UsageError
 from feedwell.core.needs import ColumnNeed, FeatureNeed
 from feedwell.core.protocols import Interactions, learns
 from feedwell.data.catalog import catalog_asof
@@ -67,13 +66,6 @@ def _user_columns(inputs: Inputs, data: Interactions, parts: Sequence[Any]) -> M
     if not wanted or not len(data.user_E):
         return {name: np.empty(0) for name in wanted}
     features = compile_features(inputs.project)
-    mine = {column.name for column in features.user_columns}
-    for name in wanted:
-        if name not in mine:
-            raise UsageError(
-                f"a source reads the feature '{name}', which is not the user's alone; "
-                + (f"expected one of {', '.join(sorted(mine))}" if mine else "no feature of the user alone is declared")
-            )
     inputs.progress("read users as of each event", 0, None)
     view = inputs.view()
     frame = pa.table({USER: data.user_E, T: data.at_E})

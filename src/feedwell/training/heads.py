@@ -107,7 +107,7 @@ class _Judged:
             over=over,
             n=len(self.y_n),
             positives=int(self.y_n.sum()),
-            rate=float(np.average(self.y_n, weights=self.weight_n)),
+            rate=float(self.y_n @ self.weight_n / total) if (total := self.weight_n.sum()) else float("nan"),
             auc=self.aucs.interval,
             grouped_auc=self.rest.interval("grouped_auc"),
             log_loss=self.rest.interval("log_loss"),

@@ -139,7 +139,10 @@ class QuantityRow(Report):
 
 @dataclass(frozen=True, kw_only=True)
 class SliceRow(Report):
-    """One way to make lists in a part of the requests; `pipeline_minus`: the pipeline's metrics minus these, paired."""
+    """One way to make lists in a part of the requests.
+
+    `pipeline_minus`: the pipeline's metrics minus these, paired; a project's own may be of other requests for each.
+    """
 
     slice: str
     name: str

@@ -69,12 +69,12 @@ def _not_beaten(ours: HeadRow, others: Sequence[HeadRow], measure: str) -> str:
 
 def _gain(ours: HeadRow, other: HeadRow, measure: str) -> tuple[float, float]:
     """(lower, upper bound) of how much better the ranker is, paired by user; both the difference of the figures where
-    there is no interval."""
+    nothing is paired, and no bounds where one user is all."""
     found = other.ranker_minus.get(measure)
-    if found is not None and not np.isnan(found.low):
-        low, high = found.low, found.high
-    else:
+    if found is None:
         low = high = getattr(ours, measure).value - getattr(other, measure).value
+    else:
+        low, high = (-np.inf, np.inf) if np.isnan(found.low) else (found.low, found.high)
     return (-high, -low) if measure in _SMALLER_IS_BETTER else (low, high)
 
 

@@ -199,6 +199,13 @@ def test_a_slice_says_where_the_pipeline_is_shown_to_be_worse_and_nothing_where_
         "The pipeline is worse than an alternative for cold users (popularity as of then 0.0470 against 0.0310 on 217 "
         "requests)."
     ]
+    high = replace(
+        rows[-1], slice="cold (no event before)", name="als", metrics={"ndcg@10": about(0.09)}, pipeline_minus={}
+    )
+    told = Page(page_of(replace(CONTENT, evaluation=replace(EVALUATION, slices=(*rows, high)))))
+    assert "popularity as of then 0.0470" in told.said("slices")[0], (
+        "the highest is not the one that is shown to be better"
+    )
     warm = replace(EVALUATION, slices=tuple(r for r in EVALUATION.slices if r.slice == "warm"))
     assert Page(page_of(replace(CONTENT, evaluation=warm))).said("slices") == []
 

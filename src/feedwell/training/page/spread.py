@@ -164,19 +164,26 @@ def _slice_sentence(rows: list[SliceRow], metric: str, n_ahead: int) -> str:
 
 
 def _ahead(content: Content, ours: list[SliceRow]) -> list[tuple[SliceRow, SliceRow]]:
-    """(the best alternative, the pipeline) in each slice where that one has the higher figure."""
+    """(the best alternative, the pipeline) in each slice where one has the higher figure; of those that are shown to be
+    better, if any is."""
     found = []
     for row in ours:
         others = [r for r in content.evaluation.slices if r.slice == row.slice and r.name != PIPELINE]
-        best = max(others, key=lambda r: value_of(r.metrics[content.metric]), default=row)
+        shown = [r for r in others if _is_better(r, content.metric)]
+        best = max(shown or others, key=lambda r: value_of(r.metrics[content.metric]), default=row)
         if value_of(best.metrics[content.metric]) > value_of(row.metrics[content.metric]):
             found.append((best, row))
     return found
 
 
+def _is_better(row: SliceRow, metric: str) -> bool:
+    """Whether the alternative is shown to be better than the pipeline."""
+    return metric in row.pipeline_minus and row.pipeline_minus[metric].high < 0
+
+
 def _ahead_sentences(ahead: list[tuple[SliceRow, SliceRow]], metric: str) -> tuple[str, ...]:
     """Where the pipeline is shown to be worse, and where an alternative is above it by the figures alone."""
-    worse = [(best, ours) for best, ours in ahead if metric in (m := best.pipeline_minus) and m[metric].high < 0]
+    worse = [(best, ours) for best, ours in ahead if _is_better(best, metric)]
     unseen = [pair for pair in ahead if pair not in worse]
     said = [f"the pipeline is worse than an alternative for {_where(worse, metric)}"] if worse else []
     if unseen:
