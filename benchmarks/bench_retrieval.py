@@ -74,6 +74,7 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
         "batch_size": [2048],
         "table_learning_rate": [0.05],
         "epochs": [15],
+        "history_table": [False, True],
     },
     "ease": {"regularization": [25.0, 50.0, 100.0, 200.0, 400.0], "max_items": [8000]},
 }

@@ -21,7 +21,7 @@ from feedwell.nn.inference import Graph
 from feedwell.scorers._content import Content, Vectors
 from feedwell.scorers._inputs import Array, Fitted, Targets
 from feedwell.scorers._rows import Head, label_scale
-from feedwell.stores.arrays import load_arrays, save_arrays
+from feedwell.stores.arrays import load_arrays, require_format, save_arrays
 
 _ABOUT, _INPUTS, _CONTENT = "mmoe.json", "mmoe.safetensors", "content.safetensors"
 _ENCODE, _SCORE = "encode_user.onnx", "score.onnx"
@@ -126,11 +126,7 @@ def read_model(folder: Path) -> Model:
     """What `write_model` left; CorruptArtifact: it cannot be read, or another version of feedwell wrote it."""
     try:
         about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-        if (written := about.get("format", 1)) != _FORMAT:
-            raise CorruptArtifact(
-                f"reading the mmoe ranker in {folder}: written by another version of feedwell (format {written}, "
-                f"expected {_FORMAT}); train again"
-            )
+        require_format(folder / _ABOUT, about, _FORMAT)
         outputs = tuple(Output(**output) for output in about["outputs"])
         names, parts = tuple(about["features"]), about["inputs"]
         arrays = load_arrays(folder / _INPUTS, Fitted.array_names(parts))

@@ -17,7 +17,7 @@ from feedwell.core.errors import CorruptArtifact
 from feedwell.nn.curves import Curves
 from feedwell.sources._shelf import Shelf
 from feedwell.sources._towers import Columns, Ints, Towers
-from feedwell.stores.arrays import load_arrays, save_arrays
+from feedwell.stores.arrays import load_arrays, require_format, save_arrays
 
 _ARRAYS, _META = "two_tower.safetensors", "two_tower.json"
 _NAMES = ("keys", "at", "ids", "vectors", "history", "importance")
@@ -70,11 +70,7 @@ def load_model(folder: Path) -> tuple[Model, Curves]:
     """CorruptArtifact: a file is missing or damaged, they are of two trainings, or of another version of feedwell."""
     try:
         meta = json.loads((folder / _META).read_text(encoding="utf-8"))
-        if (written := meta.get("format", 1)) != _FORMAT:
-            raise CorruptArtifact(
-                f"reading {folder / _META}: written by another version of feedwell (format {written}, expected "
-                f"{_FORMAT}); train again"
-            )
+        require_format(folder / _META, meta, _FORMAT)
         arrays = load_arrays(folder / _ARRAYS, _NAMES)
         if meta["shapes"] != {name: list(value.shape) for name, value in arrays.items()}:
             raise CorruptArtifact(f"reading {folder / _ARRAYS}: not the arrays of {folder / _META}; train again")

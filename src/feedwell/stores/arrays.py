@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,16 @@ def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     mode = stat.S_IMODE(path.stat().st_mode)
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, str(path))
     path.chmod(mode)  # safetensors writes for its own user alone, and a server may run under another
+
+
+def require_format(path: Path, about: Mapping[str, Any], expected: int) -> None:
+    """CorruptArtifact where another version of feedwell wrote the file that says this; without a number it is the
+    first."""
+    if (written := about.get("format", 1)) != expected:
+        raise CorruptArtifact(
+            f"reading {path}: written by another version of feedwell (format {written}, expected {expected}); train "
+            "again"
+        )
 
 
 def load_arrays(path: Path, names: Sequence[str]) -> dict[str, Array]:

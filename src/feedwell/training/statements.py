@@ -34,7 +34,7 @@ def head_statements(heads: Sequence[HeadRow]) -> tuple[str, ...]:
 
 
 def wins(ours: HeadRow, other: HeadRow, measure: str) -> bool:
-    """Whether the ranker's figure is shown to be better; by the figures alone where no paired interval is known."""
+    """Whether the ranker's figure is shown to be better; by the figures alone where nothing is paired."""
     low, _ = _gain(ours, other, measure)
     return low > 0
 
